@@ -1,0 +1,139 @@
+# Every target makes the environment it needs, from nothing but make and Python 3.11 or newer.
+#
+#   make demo    repartition a million orders and check the result with another engine
+#   make test    run the tests
+#   make check   format, lint, types, layers
+#   make bench   run the comparisons with other systems
+#   make fmt     format and fix what can be fixed
+#
+# PYTHON picks the interpreter, VENV the folder of the environments, PYTEST_ARGS what to test:
+#   make test PYTHON=python3.13 PYTEST_ARGS="tests/cluster -x"
+
+VENV ?= .venv
+BUILD ?= build
+PYTEST_ARGS ?=
+# The whole suite runs from the source tree; on the wheel its slow part need not run again.
+WHEEL_PYTEST_ARGS ?= -m "not slow"
+BENCH_ARGS ?=
+
+DEV := $(VENV)/dev/bin
+DEMO := $(VENV)/demo/bin
+BENCH := $(VENV)/bench/bin
+WHEEL := $(VENV)/wheel/bin
+DEMO_DIR := $(BUILD)/demo
+WHEEL_DIR := $(BUILD)/wheel
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-wheel check bench fmt requirements clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# --- environments ------------------------------------------------------------------------
+
+# The first interpreter that is new enough, unless PYTHON names one.
+define find_python
+for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+    then break; fi; \
+    python=; \
+done; \
+if [ -z "$$python" ]; then \
+    echo "Laminar needs Python 3.11 or newer, and found none as $(or $(PYTHON),python3 or python3.N)." >&2; \
+    echo "Install one, or name it: make PYTHON=/path/to/python3.11 ..." >&2; \
+    exit 1; \
+fi
+endef
+
+# $(1): the environment's name. Made anew whenever its requirements change.
+define make_venv
+@$(find_python); \
+echo "Making the environment $(VENV)/$(1) with $$($$python --version)"; \
+"$$python" -m venv --clear $(VENV)/$(1)
+@$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
+    --require-hashes -r requirements/$(2).txt
+endef
+
+# .installed follows the requirements; .ready also the project's own metadata.
+.PRECIOUS: $(VENV)/%/.installed $(VENV)/%/.ready
+
+$(VENV)/wheel/.installed: requirements/dev.txt
+	$(call make_venv,wheel,dev)
+	@touch $@
+
+$(VENV)/%/.installed: requirements/%.txt
+	$(call make_venv,$*,$*)
+	@touch $@
+
+$(VENV)/%/.ready: $(VENV)/%/.installed pyproject.toml
+	@$(VENV)/$*/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# --- demo --------------------------------------------------------------------------------
+
+$(DEMO_DIR)/lineitem.parquet: | $(VENV)/demo/.ready
+	@mkdir -p $(DEMO_DIR)
+	@echo "Generating TPC-H lineitem at scale factor 1"
+	@$(DEMO)/tpchgen-cli parquet --scale-factor 1 --tables lineitem --overwrite \
+	    --output-dir $(DEMO_DIR)
+
+demo: $(VENV)/demo/.ready $(DEMO_DIR)/lineitem.parquet
+	$(DEMO)/laminar shuffle $(DEMO_DIR)/lineitem.parquet --by l_orderkey \
+	    --out $(DEMO_DIR)/out --partitions 16 --overwrite
+	$(DEMO)/python examples/verify_repartition.py $(DEMO_DIR)/lineitem.parquet \
+	    $(DEMO_DIR)/out --by l_orderkey
+
+# --- test --------------------------------------------------------------------------------
+
+test: $(VENV)/dev/.ready
+	$(DEV)/python -m pytest $(PYTEST_ARGS)
+
+# The tests and examples are copied away first: beside the source tree they would import that.
+test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
+	@rm -rf $(WHEEL_DIR)
+	$(DEV)/python -m build --wheel --no-isolation --outdir $(WHEEL_DIR) .
+	$(WHEEL)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --force-reinstall $(WHEEL_DIR)/*.whl
+	$(WHEEL)/python -m pip check
+	@set -eu; \
+	python="$$(cd $(WHEEL) && pwd)/python"; \
+	outside="$$(mktemp -d)"; \
+	trap 'rm -rf "$$outside"' EXIT; \
+	cp -R tests examples pyproject.toml "$$outside"; \
+	cd "$$outside"; \
+	LAMINAR_TEST_WHEEL=1 "$$python" -m pytest $(WHEEL_PYTEST_ARGS)
+
+# --- check -------------------------------------------------------------------------------
+
+check: $(VENV)/dev/.ready
+	$(DEV)/ruff format --check .
+	$(DEV)/ruff check .
+	$(DEV)/mypy
+	$(DEV)/lint-imports
+
+fmt: $(VENV)/dev/.ready
+	$(DEV)/ruff check --fix .
+	$(DEV)/ruff format .
+
+# --- bench -------------------------------------------------------------------------------
+
+bench: $(VENV)/bench/.ready
+	$(BENCH)/python -m benchmarks $(BENCH_ARGS)
+
+# --- upkeep ------------------------------------------------------------------------------
+
+# Pins every requirement anew: what the package needs (pyproject.toml) and what each task adds.
+COMPILE = $(DEV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+    --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --extra uvloop
+
+requirements: $(VENV)/dev/.ready
+	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
+	for name in demo dev bench; do \
+	    $(COMPILE) pyproject.toml requirements/$$name.in --constraints requirements/runtime.txt \
+	        --output-file requirements/$$name.txt || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) $(BUILD)

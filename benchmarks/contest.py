@@ -1,0 +1,149 @@
+"""Contestants that run alternately (A B C A B C ...), and what came out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from benchmarks.process import ChildError, PeerMissing
+from benchmarks.stats import Verdict, judge
+
+T = TypeVar("T")
+
+Notes = dict[str, float]
+"""Further numbers of a trial, by name, such as the seconds without process start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one trial measured, in the contest's unit."""
+
+    value: float
+    notes: Notes = field(default_factory=dict)
+
+
+Trial = Callable[[], Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One system under test: ``start`` readies it, and each call of the result is one trial."""
+
+    name: str
+    start: Callable[[], AbstractContextManager[Trial]]
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What is compared. The contestants of a group alternate; the groups run one by one."""
+
+    title: str
+    unit: str
+    higher_is_better: bool
+    groups: Sequence[Sequence[Contestant]]
+    targets: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By (our name, their name): how many times better the median pair has to be."""
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One of ours against one peer, pair by pair."""
+
+    ours: str
+    theirs: str
+    verdict: Verdict
+
+
+@dataclass(slots=True)
+class Outcome:
+    """All that a contest measured. What did not run is listed, with the reason."""
+
+    contest: Contest
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def hold(contest: Contest, repeats: int) -> Outcome:
+    """Run the whole contest: a warm-up and then ``repeats`` trials of each, alternately.
+
+    A contestant that is missing is skipped and one that fails is dropped, both told loudly;
+    the rest go on.
+    """
+    say(f"== {contest.title}")
+    outcome = Outcome(contest)
+    for group in contest.groups:
+        _hold_group(outcome, [c for c in group if c.name not in outcome.skipped], repeats)
+    return outcome
+
+
+def _hold_group(outcome: Outcome, group: Sequence[Contestant], repeats: int) -> None:
+    taken: dict[str, list[Sample]] = {}
+    with ExitStack() as stack:
+        trials: dict[str, Trial] = {}
+        for contestant in group:
+            trial = _attempt(
+                outcome, contestant.name, partial(stack.enter_context, contestant.start())
+            )
+            if trial is not None:
+                trials[contestant.name] = trial
+        for turn in range(repeats + 1):
+            for name in list(trials):
+                sample = _attempt(outcome, name, trials[name])
+                if sample is None:
+                    del trials[name]
+                elif turn == 0:
+                    say(f"   {name}: warm-up {sample.value:,.4g} {outcome.contest.unit}")
+                else:
+                    say(f"   {name}: {sample.value:,.4g} {outcome.contest.unit}")
+                    taken.setdefault(name, []).append(sample)
+    whole = {name: samples for name, samples in taken.items() if len(samples) == repeats}
+    for name, samples in whole.items():
+        outcome.samples.setdefault(name, []).extend(samples)
+    outcome.comparisons.extend(_compare(outcome.contest, group, whole))
+
+
+def _attempt(outcome: Outcome, name: str, action: Callable[[], T]) -> T | None:
+    try:
+        return action()
+    except PeerMissing as missing:
+        outcome.skipped[name] = str(missing)
+        say(f"!! SKIPPED {name}: {missing}")
+    except ChildError as error:
+        outcome.failed[name] = str(error)
+        say(f"!! FAILED {name}: {error}")
+    return None
+
+
+def _compare(
+    contest: Contest, group: Sequence[Contestant], taken: Mapping[str, list[Sample]]
+) -> list[Comparison]:
+    ran = [contestant for contestant in group if contestant.name in taken]
+    return [
+        Comparison(
+            ours.name,
+            theirs.name,
+            judge(
+                [sample.value for sample in taken[ours.name]],
+                [sample.value for sample in taken[theirs.name]],
+                higher_is_better=contest.higher_is_better,
+                target=contest.targets.get((ours.name, theirs.name)),
+            ),
+        )
+        for ours in ran
+        if ours.ours
+        for theirs in ran
+        if not theirs.ours
+    ]
+
+
+def say(line: str) -> None:
+    """Progress, on standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,181 @@
+"""Laminar: a shuffle fabric for Arrow record batches.
+
+Batches travel between the nodes of a dataflow job in order, with bounded memory, and with
+checkpoint barriers among them. Start with ``ShuffleSender`` and ``ShuffleReceiver`` (one
+connection), ``Exchange`` (an operator's view of many) or the ``laminar shuffle`` command.
+
+Where things are, from the top; an import only ever points down::
+
+    laminar.testing       suites and fakes for tests; imports all, imported by none
+    laminar.cli           the command line
+    laminar.repartition   the job behind ``laminar shuffle``: readers, workers, writers
+    laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
+                          session, hashing, partition, placement. Drivers: sender,
+                          receiver, exchange
+    laminar.cluster       discovery: the KV protocol and its in-memory implementation
+    laminar.net           streams; the only place that touches a socket
+    laminar.config        limits and settings, each with its unit in its name
+    laminar.model         the vocabulary: NodeId, VNode, Epoch, CheckpointBarrier, ...
+    laminar.errors        every error, as one tree
+
+The names below load when first used, so ``import laminar`` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
+    from laminar.config import ShuffleConfig
+    from laminar.errors import (
+        BatchTooLargeError,
+        ChannelEndedError,
+        ClosedError,
+        ConfigError,
+        FanOutError,
+        HandshakeRefusedError,
+        InputError,
+        JobError,
+        LaminarError,
+        LocalError,
+        NoCreditError,
+        OutputError,
+        PeerLostError,
+        PeerRestartedError,
+        PeerUnreachableError,
+        ProtocolError,
+        RemoteError,
+        StreamBrokenError,
+        StreamClosedError,
+        StreamError,
+        UnknownPeerError,
+        UnsupportedKeyError,
+        WorkerError,
+    )
+    from laminar.model import (
+        BarrierFlags,
+        CheckpointBarrier,
+        CheckpointId,
+        Epoch,
+        Incarnation,
+        NodeId,
+        VNode,
+        node_id,
+    )
+    from laminar.shuffle.exchange import Exchange
+    from laminar.shuffle.messages import Barrier, Close, Data, End, Message, Watermark
+    from laminar.shuffle.partition import HashPartitioner
+    from laminar.shuffle.receiver import ShuffleReceiver
+    from laminar.shuffle.sender import ShuffleSender
+
+__version__ = "0.1.0"
+
+_HOMES: dict[str, tuple[str, ...]] = {
+    "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
+    "laminar.config": ("ShuffleConfig",),
+    "laminar.errors": (
+        "BatchTooLargeError",
+        "ChannelEndedError",
+        "ClosedError",
+        "ConfigError",
+        "FanOutError",
+        "HandshakeRefusedError",
+        "InputError",
+        "JobError",
+        "LaminarError",
+        "LocalError",
+        "NoCreditError",
+        "OutputError",
+        "PeerLostError",
+        "PeerRestartedError",
+        "PeerUnreachableError",
+        "ProtocolError",
+        "RemoteError",
+        "StreamBrokenError",
+        "StreamClosedError",
+        "StreamError",
+        "UnknownPeerError",
+        "UnsupportedKeyError",
+        "WorkerError",
+    ),
+    "laminar.model": (
+        "BarrierFlags",
+        "CheckpointBarrier",
+        "CheckpointId",
+        "Epoch",
+        "Incarnation",
+        "NodeId",
+        "VNode",
+        "node_id",
+    ),
+    "laminar.shuffle.exchange": ("Exchange",),
+    "laminar.shuffle.messages": ("Barrier", "Close", "Data", "End", "Message", "Watermark"),
+    "laminar.shuffle.partition": ("HashPartitioner",),
+    "laminar.shuffle.receiver": ("ShuffleReceiver",),
+    "laminar.shuffle.sender": ("ShuffleSender",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "SHUFFLE_ADDR_KEY",
+    "Barrier",
+    "BarrierFlags",
+    "BatchTooLargeError",
+    "ChannelEndedError",
+    "CheckpointBarrier",
+    "CheckpointId",
+    "Close",
+    "ClosedError",
+    "ClusterKv",
+    "ConfigError",
+    "Data",
+    "End",
+    "Epoch",
+    "Exchange",
+    "FanOutError",
+    "HandshakeRefusedError",
+    "HashPartitioner",
+    "InMemoryKv",
+    "Incarnation",
+    "InputError",
+    "JobError",
+    "KvEvent",
+    "LaminarError",
+    "LocalError",
+    "Message",
+    "NoCreditError",
+    "NodeId",
+    "OutputError",
+    "PeerLostError",
+    "PeerRestartedError",
+    "PeerUnreachableError",
+    "ProtocolError",
+    "RemoteError",
+    "ShuffleConfig",
+    "ShuffleReceiver",
+    "ShuffleSender",
+    "StreamBrokenError",
+    "StreamClosedError",
+    "StreamError",
+    "UnknownPeerError",
+    "UnsupportedKeyError",
+    "VNode",
+    "Watermark",
+    "WorkerError",
+    "__version__",
+    "node_id",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

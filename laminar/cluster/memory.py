@@ -1,0 +1,172 @@
+"""A ``ClusterKv`` for the nodes of one process: tests, examples and embedded clusters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from laminar.cluster.coalesce import WatchQueue
+from laminar.cluster.kv import KvEvent, check_key, check_value
+from laminar.errors import ClosedError
+from laminar.model import NodeId, node_id
+
+
+class InMemoryKv:
+    """One node's handle on a store shared by all handles made from one another.
+
+    A change is seen by every handle at once. All handles belong to one event loop: nothing
+    here is safe to use from several threads.
+
+    ::
+
+        kvs = InMemoryKv.cluster(["a", "b"])
+        await kvs["a"].write("greeting", "hello")
+        await kvs["b"].read_from("a", "greeting")
+    """
+
+    def __init__(self, node: str) -> None:
+        """Make a store of its own for ``node``; :meth:`for_node` adds nodes to it.
+
+        Raises :class:`~laminar.errors.ConfigError` when ``node`` is no valid node id.
+        """
+        self._node = node_id(node)
+        self._store = _Store()
+
+    @classmethod
+    def cluster(cls, nodes: Iterable[str]) -> dict[NodeId, Self]:
+        """Return a handle for each of ``nodes``, all on one new store."""
+        store = _Store()
+        return {name: cls._on(store, name) for name in map(node_id, nodes)}
+
+    def for_node(self, node: str) -> Self:
+        """Return the handle of another node on the same store."""
+        return self._on(self._store, node_id(node))
+
+    @classmethod
+    def _on(cls, store: _Store, node: NodeId) -> Self:
+        handle = cls(node)
+        handle._store = store
+        return handle
+
+    @property
+    def local_node(self) -> NodeId:
+        """The node whose slot this handle writes."""
+        return self._node
+
+    async def write(self, key: str, value: str) -> None:
+        """Set ``key`` in the own slot; see :meth:`ClusterKv.write`."""
+        check_value(check_key(key), value)
+        await checkpoint()
+        self._store.set(self._node, key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove ``key`` from the own slot; see :meth:`ClusterKv.delete`."""
+        await checkpoint()
+        self._store.remove(self._node, key)
+
+    async def read_from(self, node: NodeId, key: str) -> str | None:
+        """Return what ``node`` holds under ``key``; see :meth:`ClusterKv.read_from`."""
+        await checkpoint()
+        return self._store.slots.get(node, {}).get(key)
+
+    async def scan(self, prefix: str = "") -> dict[NodeId, dict[str, str]]:
+        """Return all keys that start with ``prefix``; see :meth:`ClusterKv.scan`."""
+        await checkpoint()
+        return self._store.scan(prefix)
+
+    def watch(self, prefix: str = "") -> AbstractAsyncContextManager[AsyncIterator[KvEvent]]:
+        """Follow the keys that start with ``prefix``; see :meth:`ClusterKv.watch`."""
+        return _Watch(self._store, prefix)
+
+
+class _Store:
+    """All slots of a cluster, and who watches them."""
+
+    def __init__(self) -> None:
+        self.slots: dict[NodeId, dict[str, str]] = {}
+        self.watches: set[_Watch] = set()
+
+    def set(self, node: NodeId, key: str, value: str) -> None:
+        self.slots.setdefault(node, {})[key] = value
+        self._tell(node, key, value)
+
+    def remove(self, node: NodeId, key: str) -> None:
+        slot = self.slots.get(node, {})
+        if slot.pop(key, None) is None:
+            return
+        if not slot:
+            del self.slots[node]
+        self._tell(node, key, None)
+
+    def scan(self, prefix: str) -> dict[NodeId, dict[str, str]]:
+        found: dict[NodeId, dict[str, str]] = {}
+        for node, slot in self.slots.items():
+            keys = {key: value for key, value in slot.items() if key.startswith(prefix)}
+            if keys:
+                found[node] = keys
+        return found
+
+    def _tell(self, node: NodeId, key: str, value: str | None) -> None:
+        for watch in self.watches:
+            watch.changed(node, key, value)
+
+
+class _Watch:
+    """A watcher's context manager and iterator in one."""
+
+    def __init__(self, store: _Store, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._queue = WatchQueue()
+        self._open = False
+        self._wake: anyio.Event | None = None
+
+    async def __aenter__(self) -> Self:
+        await checkpoint()
+        self._open = True
+        for node, slot in self._store.scan(self._prefix).items():
+            for key, value in slot.items():
+                self._queue.changed(node, key, value)
+        self._store.watches.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._open = False
+        self._store.watches.discard(self)
+        self._wake_readers()
+
+    def changed(self, node: NodeId, key: str, value: str | None) -> None:
+        if key.startswith(self._prefix) and self._queue.changed(node, key, value):
+            self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+            self._wake = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> KvEvent:
+        # Nothing is awaited between taking an event and returning it, so that a cancelled
+        # reader loses none.
+        await checkpoint()
+        while True:
+            if not self._open:
+                raise ClosedError("this KV watch is read outside its `async with` block")
+            event = self._queue.take()
+            if event is not None:
+                return event
+            if self._wake is None:
+                self._wake = anyio.Event()
+            await self._wake.wait()

@@ -1,0 +1,139 @@
+"""Every error Laminar raises, named by who is to blame.
+
+::
+
+    LaminarError
+    ├── LocalError                 the caller: fix the call or the configuration
+    │   ├── ConfigError            a setting is out of range or contradicts another
+    │   ├── ClosedError            the object was closed (or never entered)
+    │   ├── UnknownPeerError       no address: not registered, not in the KV
+    │   ├── NoCreditError          ``try_send`` found no room; nothing was queued
+    │   ├── ChannelEndedError      data after ``End`` on the same channel
+    │   ├── BatchTooLargeError     one row does not fit the largest frame
+    │   └── UnsupportedKeyError    a key column is missing or cannot be hashed
+    ├── RemoteError                the peer, or the network between us
+    │   ├── PeerUnreachableError   no connection could be made in time
+    │   ├── PeerLostError          a connection died and did not come back in time
+    │   ├── PeerRestartedError     the peer came back without its memory
+    │   ├── HandshakeRefusedError  the peer said no, and why
+    │   ├── ProtocolError          the peer broke the protocol; that connection is closed
+    │   └── FanOutError            some peers of a fan-out failed; it names each
+    ├── StreamError                the seam in ``laminar.net``; drivers turn it into the above
+    │   ├── StreamBrokenError      reset, unreachable, timed out
+    │   └── StreamClosedError      closed on this side
+    └── JobError                   a ``laminar shuffle`` run
+        ├── InputError             an input file is missing, corrupt or does not fit
+        ├── OutputError            the output cannot be written or is in the way
+        └── WorkerError            a worker process died or reported a failure
+
+Each message says what happened, to what, and what to do about it. Only
+:mod:`laminar.net` ever sees an ``OSError`` of a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class LaminarError(Exception):
+    """Root of all errors raised on purpose by this package."""
+
+
+class LocalError(LaminarError):
+    """The caller can fix this."""
+
+
+class ConfigError(LocalError, ValueError):
+    """A setting is out of range or contradicts another one."""
+
+
+class ClosedError(LocalError):
+    """The object was closed, or its ``async with`` block was never entered."""
+
+
+class UnknownPeerError(LocalError, LookupError):
+    """The peer has no address: nobody registered it and the KV does not know it."""
+
+
+class NoCreditError(LocalError):
+    """There is no room in the window now. Nothing was queued; use ``send_to`` to wait."""
+
+
+class ChannelEndedError(LocalError):
+    """The channel was ended before this message."""
+
+
+class BatchTooLargeError(LocalError, ValueError):
+    """A single row is larger than the largest frame the fabric carries."""
+
+
+class UnsupportedKeyError(LocalError, ValueError):
+    """A key column does not exist, or its type has no place in the hash contract."""
+
+
+class RemoteError(LaminarError):
+    """The peer, or the network on the way to it, is to blame."""
+
+
+class PeerUnreachableError(RemoteError):
+    """No connection to the peer could be made within the configured time."""
+
+
+class PeerLostError(RemoteError):
+    """The connection died and was not re-established in time; unacknowledged frames are lost."""
+
+
+class PeerRestartedError(RemoteError):
+    """The peer came back with a new incarnation: what it held in memory is gone."""
+
+
+class HandshakeRefusedError(RemoteError):
+    """The peer refused the handshake and said why."""
+
+
+class ProtocolError(RemoteError):
+    """The peer sent something the protocol does not allow; its connection is closed.
+
+    ``reason`` is a short stable word, used as the label of the drop counter.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+
+
+class FanOutError(RemoteError):
+    """A fan-out reached some peers and failed for others; every peer was tried."""
+
+    def __init__(self, what: str, failures: Mapping[str, LaminarError]) -> None:
+        named = "; ".join(f"{peer}: {error}" for peer, error in failures.items())
+        super().__init__(f"{what} failed for {len(failures)} peer(s): {named}")
+        self.failures = dict(failures)
+
+
+class StreamError(LaminarError):
+    """A byte stream failed. Drivers translate this; users normally never see it."""
+
+
+class StreamBrokenError(StreamError):
+    """The other side or the network broke the stream."""
+
+
+class StreamClosedError(StreamError):
+    """The stream was closed on this side."""
+
+
+class JobError(LaminarError):
+    """A ``laminar shuffle`` run failed; no output was published."""
+
+
+class InputError(JobError):
+    """An input is missing, unreadable, corrupt, or does not fit the others."""
+
+
+class OutputError(JobError):
+    """The output cannot be written, or something is in its way."""
+
+
+class WorkerError(JobError):
+    """A worker process died or reported a failure."""

@@ -1,0 +1,1 @@
+"""Streams: the only place that touches a socket."""

@@ -1,0 +1,1 @@
+"""The data plane: messages, frames, windows, sender, receiver, exchange, partitioning."""

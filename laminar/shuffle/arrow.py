@@ -1,0 +1,247 @@
+"""Arrow batches as frame bodies, without copying.
+
+Each channel carries one Arrow IPC stream, cut at batch boundaries: the schema travels with the
+first batch, dictionaries when they change or grow. pyarrow writes to and reads from small
+Python file objects here, which hand its buffers on as they are: what goes to the socket is the
+batch's own memory, and what comes out points into the memory it was received into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from laminar.config import Compression
+from laminar.errors import BatchTooLargeError, ProtocolError
+
+SMALL_BUFFER_BYTES = 512
+"""Buffers up to this size are joined: cheaper than an entry in the system call's list."""
+
+
+class SupportsArrowArray(Protocol):
+    """A record batch or struct array of another library (the Arrow PyCapsule interface)."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        """See the Arrow PyCapsule interface."""
+
+
+class SupportsArrowStream(Protocol):
+    """A table of another library: polars, pandas, DuckDB (the Arrow PyCapsule interface)."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """See the Arrow PyCapsule interface."""
+
+
+ArrowData = pa.RecordBatch | pa.Table | SupportsArrowArray | SupportsArrowStream
+
+
+def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
+    """The record batches of anything that speaks Arrow, without copying.
+
+    Raises ``TypeError`` when ``data`` does not have the Arrow PyCapsule interface.
+    """
+    if isinstance(data, pa.RecordBatch):
+        yield data
+    elif isinstance(data, pa.Table):
+        yield from data.to_batches()
+    elif hasattr(data, "__arrow_c_stream__"):
+        yield from pa.RecordBatchReader.from_stream(data)
+    elif hasattr(data, "__arrow_c_array__"):
+        yield pa.record_batch(data)
+    else:
+        raise TypeError(
+            f"expected a pyarrow.RecordBatch or an object with the Arrow PyCapsule interface "
+            f"(polars, pandas, DuckDB), got {type(data).__name__}"
+        )
+
+
+class _Sink:
+    """A file that keeps the buffers written to it, joining runs of small ones."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.buffers: list[bytes | pa.Buffer] = []
+        self.bytes = 0
+        self._small: list[bytes | pa.Buffer] = []
+
+    def write(self, buffer: bytes | pa.Buffer) -> int:
+        size = len(buffer)
+        self.bytes += size
+        if size <= SMALL_BUFFER_BYTES:
+            self._small.append(buffer)
+        else:
+            self._join()
+            self.buffers.append(buffer)
+        return size
+
+    def take(self) -> tuple[list[bytes | pa.Buffer], int]:
+        """Everything written since the last call, and its size in bytes."""
+        self._join()
+        buffers, size = self.buffers, self.bytes
+        self.buffers, self.bytes = [], 0
+        return buffers, size
+
+    def _join(self) -> None:
+        if self._small:
+            self.buffers.append(b"".join(self._small))
+            self._small = []
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class BatchEncoder:
+    """Turns the batches of one channel into bodies of its IPC stream."""
+
+    def __init__(self, limit_bytes: int, compression: Compression | None = None) -> None:
+        self._limit_bytes = limit_bytes
+        self._options = pa.ipc.IpcWriteOptions(
+            compression=compression, emit_dictionary_deltas=True
+        )
+        self._sink = _Sink()
+        self._schema: pa.Schema | None = None
+        self._has_views = False
+        self._writer: pa.ipc.RecordBatchStreamWriter | None = None
+
+    def encode(self, batch: pa.RecordBatch) -> tuple[bool, list[bytes | pa.Buffer], int]:
+        """The body of ``batch``: whether it starts a new stream, its buffers, its bytes.
+
+        Raises :class:`~laminar.errors.BatchTooLargeError` when it exceeds the limit, which
+        then is due to its dictionaries. The batch is not part of the stream.
+        """
+        starts = self._writer is None or not batch.schema.equals(self._schema, check_metadata=True)
+        if starts:
+            self._schema = batch.schema
+            self._has_views = any(field.type in _PLAIN_OF_VIEW for field in batch.schema)
+            self._writer = pa.ipc.new_stream(
+                pa.PythonFile(self._sink, "w"), batch.schema, options=self._options
+            )
+        self._writer.write_batch(compact_views(batch) if self._has_views else batch)
+        buffers, size = self._sink.take()
+        if size > self._limit_bytes:
+            self._writer = None  # the next batch starts anew, with its dictionaries
+            raise BatchTooLargeError(
+                f"a batch of {batch.num_rows} rows takes {size:,} bytes with its dictionaries, "
+                f"more than the largest frame of {self._limit_bytes:,}; raise max_frame_bytes "
+                "on both sides or send the column without dictionary"
+            )
+        return starts, buffers, size
+
+
+class _Source:
+    """A file over one body at a time, whose reads are views of the body's memory."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._body = memoryview(b"")
+        self._position = 0
+
+    def feed(self, body: bytes | pa.Buffer, start: int) -> None:
+        self._body = memoryview(body)
+        self._position = start
+
+    @property
+    def exhausted(self) -> bool:
+        return self._position >= len(self._body)
+
+    def read(self, size: int = -1) -> memoryview:
+        start = self._position
+        stop = len(self._body) if size < 0 else min(start + size, len(self._body))
+        self._position = stop
+        return self._body[start:stop]
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class BatchDecoder:
+    """Turns the bodies of one channel back into batches."""
+
+    def __init__(self) -> None:
+        self._source = _Source()
+        self._reader: pa.ipc.RecordBatchStreamReader | None = None
+
+    def decode(self, body: bytes | pa.Buffer, start: int, starts_stream: bool) -> pa.RecordBatch:
+        """The batch in ``body`` from byte ``start`` on; it points into the body's memory.
+
+        Raises :class:`~laminar.errors.ProtocolError` (``arrow``) when it holds anything but
+        exactly one batch of the channel's stream.
+        """
+        self._source.feed(body, start)
+        try:
+            if starts_stream:
+                self._reader = pa.ipc.open_stream(pa.PythonFile(self._source, "r"))
+            if self._reader is None:
+                raise ProtocolError("arrow", "a batch came before the schema")
+            batch = self._reader.read_next_batch()
+        except (pa.ArrowException, StopIteration, OSError, ValueError) as error:
+            raise ProtocolError("arrow", f"the batch cannot be read: {error}") from error
+        if not self._source.exhausted:
+            raise ProtocolError("arrow", "bytes follow the batch")
+        return batch
+
+
+def size_of(batch: pa.RecordBatch) -> int:
+    """Bytes of ``batch`` as a frame body, without dictionaries and before compression."""
+    size: int = pa.ipc.get_record_batch_size(batch)
+    return size
+
+
+def split_rows(
+    batch: pa.RecordBatch, target_bytes: int, limit_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Cut ``batch`` by rows into slices of about ``target_bytes`` each, in order.
+
+    Raises :class:`~laminar.errors.BatchTooLargeError` when a single row exceeds
+    ``limit_bytes``.
+    """
+    size = size_of(batch)
+    pieces = min(-(-size // target_bytes), batch.num_rows)
+    if pieces <= 1:
+        if size > limit_bytes:
+            raise BatchTooLargeError(
+                f"one row takes {size:,} bytes, more than the largest frame of {limit_bytes:,}; "
+                "raise max_frame_bytes on both sides"
+            )
+        yield batch
+        return
+    rows = -(-batch.num_rows // pieces)
+    for offset in range(0, batch.num_rows, rows):
+        piece = batch.slice(offset, rows)
+        if size_of(piece) > limit_bytes:
+            # Its rows differ in size: cut it again, finer.
+            yield from split_rows(piece, target_bytes, limit_bytes)
+        else:
+            yield piece
+
+
+def compact_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rewrite view columns that share more memory than their rows refer to.
+
+    A slice of a string view or binary view keeps all data buffers of its parent, and would
+    drag them over the wire. Other columns, and views that use what they hold, stay as they are.
+    """
+    for index, field in enumerate(batch.schema):
+        plain = _PLAIN_OF_VIEW.get(field.type)
+        if plain is None:
+            continue
+        column = batch.column(index)
+        held = sum(buffer.size for buffer in column.buffers()[2:] if buffer is not None)
+        used = pc.sum(pc.binary_length(column.cast(plain))).as_py() or 0
+        if held > 2 * used:
+            batch = batch.set_column(index, field, column.cast(plain).cast(field.type))
+    return batch
+
+
+_PLAIN_OF_VIEW = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}

@@ -1,0 +1,187 @@
+"""Bodies of the control frames: MessagePack maps with known keys, checked field by field.
+
+What arrives comes from a stranger: every field is checked for presence, type and range, and
+whatever is wrong is a :class:`~laminar.errors.ProtocolError` with the reason ``control``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgpack
+
+from laminar.errors import ConfigError, ProtocolError
+from laminar.model import (
+    BarrierFlags,
+    CheckpointBarrier,
+    CheckpointId,
+    Epoch,
+    Incarnation,
+    NodeId,
+    node_id,
+)
+from laminar.shuffle.messages import Close, Hello, Welcome
+
+CHANNEL_NAME_LENGTH_MAX = 128
+CLUSTER_NAME_LENGTH_MAX = 128
+CLOSE_REASON_LENGTH_MAX = 512
+U64_MAX = 2**64 - 1
+
+TIMESTAMP = struct.Struct("<q")
+"""Body of a WATERMARK frame."""
+
+VNODE = struct.Struct("<q")
+"""Prefix of a DATA body whose frame has the VNODE flag; eight bytes keep Arrow aligned."""
+
+T = TypeVar("T")
+
+
+def encode_hello(hello: Hello) -> bytes:
+    return _pack(
+        {
+            "cluster": hello.cluster,
+            "node": hello.node,
+            "incarnation": hello.incarnation,
+            "round": hello.round,
+        }
+    )
+
+
+def decode_hello(body: bytes) -> Hello:
+    fields = _unpack("Hello", body)
+    return Hello(
+        cluster=_text(fields, "cluster", CLUSTER_NAME_LENGTH_MAX),
+        node=_node(fields),
+        incarnation=Incarnation(_unsigned(fields, "incarnation")),
+        round=_unsigned(fields, "round"),
+    )
+
+
+def encode_welcome(welcome: Welcome) -> bytes:
+    return _pack(
+        {
+            "node": welcome.node,
+            "incarnation": welcome.incarnation,
+            "window": welcome.window_bytes,
+            "control": welcome.control_frames,
+            "received": dict(welcome.received),
+            "consumed": dict(welcome.consumed),
+        }
+    )
+
+
+def decode_welcome(body: bytes) -> Welcome:
+    fields = _unpack("Welcome", body)
+    return Welcome(
+        node=_node(fields),
+        incarnation=Incarnation(_unsigned(fields, "incarnation")),
+        window_bytes=_unsigned(fields, "window", minimum=1),
+        control_frames=_unsigned(fields, "control", minimum=1),
+        received=_sequences(fields, "received"),
+        consumed=_sequences(fields, "consumed"),
+    )
+
+
+def encode_channel_name(name: str) -> bytes:
+    return _pack({"name": name})
+
+
+def decode_channel_name(body: bytes) -> str:
+    return _text(_unpack("Open", body), "name", CHANNEL_NAME_LENGTH_MAX)
+
+
+def encode_close(close: Close) -> bytes:
+    return _pack({"reason": close.reason[:CLOSE_REASON_LENGTH_MAX]})
+
+
+def decode_close(body: bytes) -> Close:
+    return Close(_text(_unpack("Close", body), "reason", CLOSE_REASON_LENGTH_MAX, minimum=0))
+
+
+def encode_barrier(barrier: CheckpointBarrier, last_sequence: int) -> bytes:
+    """``last_sequence`` is that of the frame before the barrier on the channel."""
+    return _pack(
+        {
+            "id": barrier.checkpoint_id,
+            "epoch": barrier.epoch,
+            "flags": int(barrier.flags),
+            "last": last_sequence,
+        }
+    )
+
+
+def decode_barrier(body: bytes) -> tuple[CheckpointBarrier, int]:
+    """The barrier and the sequence number of the frame before it on the channel."""
+    fields = _unpack("Barrier", body)
+    flags = _unsigned(fields, "flags")
+    if flags & ~_KNOWN_BARRIER_FLAGS:
+        raise ProtocolError("control", f"Barrier with unknown flags {flags:#x}")
+    barrier = CheckpointBarrier(
+        checkpoint_id=CheckpointId(_unsigned(fields, "id")),
+        epoch=Epoch(_unsigned(fields, "epoch")),
+        flags=BarrierFlags(flags),
+    )
+    return barrier, _unsigned(fields, "last")
+
+
+def decode_timestamp(body: bytes) -> int:
+    if len(body) != TIMESTAMP.size:
+        raise ProtocolError("control", f"Watermark of {len(body)} bytes, not {TIMESTAMP.size}")
+    (timestamp,) = TIMESTAMP.unpack(body)
+    return int(timestamp)
+
+
+_KNOWN_BARRIER_FLAGS = int(BarrierFlags.SAVEPOINT | BarrierFlags.STOP)
+
+
+def _pack(fields: Mapping[str, object]) -> bytes:
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def _unpack(name: str, body: bytes) -> dict[str, object]:
+    try:
+        fields = msgpack.unpackb(bytes(body))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError("control", f"{name} is not MessagePack: {error}") from error
+    if not isinstance(fields, dict):
+        raise ProtocolError("control", f"{name} is not a map")
+    return fields
+
+
+def _field(fields: Mapping[str, object], key: str, kind: type[T]) -> T:
+    value = fields.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ProtocolError("control", f"{key!r} is not {kind.__name__}: {value!r:.100}")
+    return value
+
+
+def _unsigned(fields: Mapping[str, object], key: str, minimum: int = 0) -> int:
+    value = _field(fields, key, int)
+    if not minimum <= value <= U64_MAX:
+        raise ProtocolError("control", f"{key!r} is out of range: {value}")
+    return value
+
+
+def _text(fields: Mapping[str, object], key: str, maximum: int, minimum: int = 1) -> str:
+    value = _field(fields, key, str)
+    if not minimum <= len(value) <= maximum:
+        raise ProtocolError("control", f"{key!r} has {len(value)} characters")
+    return value
+
+
+def _node(fields: Mapping[str, object]) -> NodeId:
+    try:
+        return node_id(_field(fields, "node", str))
+    except ConfigError as error:
+        raise ProtocolError("control", str(error)) from error
+
+
+def _sequences(fields: Mapping[str, object], key: str) -> dict[str, int]:
+    sequences = _field(fields, key, dict)
+    for name, value in sequences.items():
+        if not isinstance(name, str) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
+            raise ProtocolError("control", f"{key!r} holds {name!r:.100}: {value!r:.100}")
+    return sequences

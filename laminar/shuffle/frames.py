@@ -1,0 +1,234 @@
+"""Frames: the fixed header, and a decoder that does no I/O.
+
+A connection starts with an 8-byte preface in each direction (magic and the range of protocol
+versions spoken), followed by frames. A frame is a 16-byte little-endian header and a body::
+
+    length u32 | kind u8 | flags u8 | channel u16 | sequence u64 | body (length bytes)
+
+``sequence`` numbers the frames of a channel from 1 and is 0 for frames that belong to the
+connection. See ``docs/design/wire.md``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from enum import IntEnum, IntFlag
+from typing import NamedTuple, TypeAlias
+
+import pyarrow as pa
+
+from laminar.errors import ProtocolError
+
+PREFACE = struct.Struct("<4sHH")
+MAGIC = b"LMNR"
+VERSION_MIN = 1
+VERSION_MAX = 1
+
+HEADER = struct.Struct("<IBBHQ")
+HEADER_BYTES = HEADER.size
+
+GREETING_BODY_BYTES_MAX = 4 * 1024
+"""Largest frame of a peer that has not introduced itself yet."""
+
+CONTROL_BODY_BYTES_MAX = 256 * 1024
+"""Largest frame that is not data: a ``Welcome`` that names every channel."""
+
+SCRATCH_BYTES = 256 * 1024
+"""Size of the buffer that small frames are parsed in."""
+
+DIRECT_BYTES_MIN = SCRATCH_BYTES // 4
+"""A larger frame that is not yet complete gets memory of its own."""
+
+READ_AHEAD_BYTES = 4 * 1024
+"""How much is read past a large body: enough for the next header, too little to copy twice."""
+
+
+class Kind(IntEnum):
+    """What a frame carries. Those up to 15 are numbered within their channel."""
+
+    DATA = 1
+    BARRIER = 2
+    WATERMARK = 3
+    END = 4
+    HELLO = 16
+    WELCOME = 17
+    OPEN = 18
+    CREDIT = 19
+    PING = 20
+    PONG = 21
+    CLOSE = 22
+
+
+KINDS = frozenset(int(kind) for kind in Kind)
+SEQUENCED_MAX = 15
+
+
+class Flag(IntFlag):
+    """Bits of a DATA frame's header."""
+
+    NONE = 0
+    VNODE = 1
+    """The body starts with a vnode (i64)."""
+    STREAM_START = 2
+    """The body starts a new Arrow IPC stream: it begins with the schema."""
+
+
+Body: TypeAlias = bytes | pa.Buffer
+
+
+class Frame(NamedTuple):
+    """One decoded frame. ``body`` owns its memory."""
+
+    kind: int
+    flags: int
+    channel: int
+    sequence: int
+    body: Body
+
+
+def encode_preface() -> bytes:
+    """The first eight bytes of this side of a connection."""
+    return PREFACE.pack(MAGIC, VERSION_MIN, VERSION_MAX)
+
+
+def negotiate(preface: bytes) -> int:
+    """The newest protocol version that both sides speak.
+
+    Raises :class:`~laminar.errors.ProtocolError` when ``preface`` is not one of this
+    protocol, or the two ranges do not meet.
+    """
+    magic, low, high = PREFACE.unpack(preface)
+    if magic != MAGIC:
+        raise ProtocolError("magic", f"not a Laminar peer: it began with {preface[:4]!r}")
+    version = min(high, VERSION_MAX)
+    if low > high or version < max(low, VERSION_MIN):
+        raise ProtocolError(
+            "version",
+            f"the peer speaks versions {low} to {high}, this side {VERSION_MIN} to {VERSION_MAX}",
+        )
+    return int(version)
+
+
+def encode_frame(
+    kind: int, body: bytes = b"", *, flags: int = 0, channel: int = 0, sequence: int = 0
+) -> bytes:
+    """A frame with a small body as one piece."""
+    return HEADER.pack(len(body), kind, flags, channel, sequence) + body
+
+
+Admit: TypeAlias = Callable[[int, int, int], None]
+"""Called with (kind, channel, length) before memory is taken for a large body; may raise."""
+
+
+class FrameDecoder:
+    """Cuts received bytes into frames, and says where to receive the next bytes.
+
+    Small frames are copied out of a scratch buffer that is parsed in place. A body that does
+    not end within the scratch gets its own buffer, into which the rest is received directly,
+    so a large batch is written once, where Arrow will read it.
+
+    The loop is: receive into :meth:`buffer`, then pass the count to :meth:`received`.
+    """
+
+    def __init__(self, admit: Admit) -> None:
+        self.data_bytes_max = 0
+        """Largest body of a DATA frame; 0 until the handshake is over."""
+        self.control_bytes_max = GREETING_BODY_BYTES_MAX
+        """Largest body of any other frame."""
+        self._admit = admit
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._start = 0
+        self._end = 0
+        self._read_bytes = SCRATCH_BYTES
+        self._partial: _Partial | None = None
+
+    def buffer(self) -> memoryview:
+        """Where the next received bytes belong; never empty."""
+        if self._partial is not None:
+            return self._partial.rest()
+        if self._start:
+            rest = self._end - self._start
+            self._scratch[:rest] = self._scratch[self._start : self._end]
+            self._start, self._end = 0, rest
+        return self._scratch[self._end : self._end + self._read_bytes]
+
+    @property
+    def idle(self) -> bool:
+        """True between two frames: the stream may end here without loss."""
+        return self._partial is None and self._start == self._end
+
+    def received(self, count: int) -> list[Frame]:
+        """Take note of ``count`` bytes received into :meth:`buffer`; return finished frames.
+
+        Raises :class:`~laminar.errors.ProtocolError` on a frame that may not be; the
+        decoder is of no use afterwards.
+        """
+        if self._partial is not None:
+            return self._received_body(self._partial, count)
+        self._end += count
+        if count == self._read_bytes:
+            self._read_bytes = min(self._read_bytes * 4, SCRATCH_BYTES)
+        return self._parse()
+
+    def _received_body(self, partial: _Partial, count: int) -> list[Frame]:
+        partial.filled += count
+        if partial.filled < len(partial.view):
+            return []
+        self._partial = None
+        self._read_bytes = READ_AHEAD_BYTES
+        return [Frame(*partial.header, partial.body)]
+
+    def _parse(self) -> list[Frame]:
+        frames: list[Frame] = []
+        scratch, start, end = self._scratch, self._start, self._end
+        unpack = HEADER.unpack_from
+        append = frames.append
+        while end - start >= HEADER_BYTES:
+            length, kind, flags, channel, sequence = unpack(scratch, start)
+            body = start + HEADER_BYTES
+            stop = body + length
+            if stop > end or length > self.control_bytes_max or kind not in KINDS:
+                self._check(kind, length)
+                if stop > end:
+                    if stop - start > DIRECT_BYTES_MIN:
+                        self._begin_body((kind, flags, channel, sequence), length, body, end)
+                        start = end
+                    break
+            append(Frame(kind, flags, channel, sequence, bytes(scratch[body:stop])))
+            start = stop
+        self._start, self._end = start, end
+        return frames
+
+    def _check(self, kind: int, length: int) -> None:
+        if kind not in KINDS:
+            raise ProtocolError("kind", f"unknown frame kind {kind}")
+        limit = self.data_bytes_max if kind == Kind.DATA else self.control_bytes_max
+        if length > limit:
+            raise ProtocolError(
+                "size", f"a {Kind(kind).name} frame of {length} bytes exceeds the limit of {limit}"
+            )
+
+    def _begin_body(
+        self, header: tuple[int, int, int, int], length: int, start: int, end: int
+    ) -> None:
+        self._admit(header[0], header[2], length)
+        partial = _Partial(header, pa.allocate_buffer(length))
+        partial.filled = end - start
+        partial.view[: partial.filled] = self._scratch[start:end]
+        self._partial = partial
+
+
+class _Partial:
+    """A large body under way: its header's (kind, flags, channel, sequence), and its memory."""
+
+    __slots__ = ("body", "filled", "header", "view")
+
+    def __init__(self, header: tuple[int, int, int, int], body: pa.Buffer) -> None:
+        self.header = header
+        self.body = body
+        self.view = memoryview(body).cast("B")
+        self.filled = 0
+
+    def rest(self) -> memoryview:
+        return self.view[self.filled :]

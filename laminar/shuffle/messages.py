@@ -1,0 +1,113 @@
+"""What travels between a sender and a receiver.
+
+``Data``, ``Barrier``, ``Watermark`` and ``End`` belong to a channel and arrive in the order
+they were sent. The others belong to the connection: users meet ``Close``, which says that a
+peer left on purpose; the rest are answered by the drivers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pyarrow as pa
+
+from laminar.model import CheckpointBarrier, Incarnation, NodeId, VNode
+
+DEFAULT_CHANNEL = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A batch of rows on a channel; ``vnode`` is an optional routing tag (0 to 2**31 - 1)."""
+
+    batch: pa.RecordBatch
+    channel: str = DEFAULT_CHANNEL
+    vnode: VNode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """A checkpoint barrier, behind everything sent before it on the channel."""
+
+    barrier: CheckpointBarrier
+    channel: str = DEFAULT_CHANNEL
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """No row with an event time below ``timestamp`` (signed 64-bit) follows on the channel."""
+
+    timestamp: int
+    channel: str = DEFAULT_CHANNEL
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing follows on the channel."""
+
+    channel: str = DEFAULT_CHANNEL
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The peer left on purpose."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First frame of a connection, from the side that dials."""
+
+    cluster: str
+    node: NodeId
+    incarnation: Incarnation
+    round: int
+    """Number of this connection within the session; a newer one supersedes an older one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The answer to ``Hello``: the connection is open."""
+
+    node: NodeId
+    incarnation: Incarnation
+    window_bytes: int
+    """How much of each channel's data the receiver is willing to hold."""
+    control_frames: int
+    """How many control frames of each channel the receiver is willing to hold."""
+    received: Mapping[str, int]
+    """The last sequence number received, of every channel of this session."""
+    consumed: Mapping[str, int]
+    """The last sequence number consumed, of every channel of this session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Everything up to ``consumed`` was taken by the receiver's user."""
+
+    channel_id: int
+    consumed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answered by a ``Pong`` with the same token, after everything sent before it."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to ``Ping``: all before it has been received."""
+
+    token: int
+
+
+ChannelMessage: TypeAlias = Data | Barrier | Watermark | End
+"""What a user sends."""
+
+Message: TypeAlias = ChannelMessage | Close
+"""What a user receives."""

@@ -1,0 +1,409 @@
+"""The sending half of a session with one peer: channels, their order on the wire, resume.
+
+Pure: messages and frames go in, buffers to send come out. Who dials, waits and writes is
+:mod:`laminar.shuffle.sender`.
+
+States of the session, by what has happened to its newest connection::
+
+    DETACHED ──hello()──▶ GREETING ──on_frame(Welcome)──▶ OPEN
+        ▲                    │                             │
+        └────────────────────┴──────────detach()───────────┘
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+import pyarrow as pa
+
+from laminar.config import ShuffleConfig
+from laminar.errors import (
+    ChannelEndedError,
+    ConfigError,
+    HandshakeRefusedError,
+    PeerLostError,
+    PeerRestartedError,
+    ProtocolError,
+)
+from laminar.model import Incarnation, NodeId, VNode
+from laminar.shuffle import control
+from laminar.shuffle.arrow import BatchEncoder, size_of
+from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Frame, Kind, encode_frame
+from laminar.shuffle.messages import (
+    Barrier,
+    Close,
+    Data,
+    End,
+    Hello,
+    Watermark,
+    Welcome,
+)
+from laminar.shuffle.window import SendBuffer, SendWindow
+
+TURN_BYTES = 256 * 1024
+"""How much one channel may send before the next one gets its turn."""
+
+COALESCED_BATCHES_MAX = 4096
+
+_WATERMARK = HEADER.size + control.TIMESTAMP.size
+_NO_SCHEMA = pa.schema([])
+
+
+class State(Enum):
+    """Of a session: see the module's picture."""
+
+    DETACHED = "detached"
+    GREETING = "greeting"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """A snapshot of one channel, sending or receiving."""
+
+    frames: int
+    """Frames queued for sending, or received, since the session began."""
+    batches: int
+    """Record batches handed in by ``send_to``, or handed out by ``recv``."""
+    bytes: int
+    """Bytes of DATA bodies queued for sending, or received."""
+    window_used_bytes: int
+    """Bytes of DATA bodies that count against the window now."""
+
+
+class OutboundChannel:
+    """One named lane to the peer: what waits to be coalesced, and the window behind it."""
+
+    def __init__(self, name: str, number: int, config: ShuffleConfig, window: SendWindow) -> None:
+        if not 1 <= len(name) <= control.CHANNEL_NAME_LENGTH_MAX:
+            raise ConfigError(
+                f"a channel's name has 1 to {control.CHANNEL_NAME_LENGTH_MAX} characters"
+            )
+        self.name = name
+        self.number = number
+        self.window = window
+        self.ended = False
+        self.announced = False
+        """Whether the current connection knows this channel's number."""
+        self.scheduled = False
+        """Whether the channel is in the session's queue of those with something to send."""
+        self.waiting = 0
+        """Senders that wait for room; the driver's, to keep them in order."""
+        self.batches = 0
+        self.bytes = 0
+        self._config = config
+        self._encoder = BatchEncoder(config.max_frame_bytes, config.compression)
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+        self._pending_schema = _NO_SCHEMA
+        self._pending_vnode: VNode | None = None
+
+    def has_room(self, size: int) -> bool:
+        """Whether a batch of ``size`` bytes may be queued now."""
+        return self.window.has_room(self._pending_bytes + size)
+
+    def push_batch(self, batch: pa.RecordBatch, size: int, vnode: VNode | None) -> None:
+        """Queue a batch that fits a frame; ``size`` is its :func:`size_of`."""
+        if self.ended:
+            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
+        if size > self._config.coalesce_bytes:
+            self.seal()
+            self._push_data(batch, vnode)
+            self.batches += 1
+            return
+        if self._pending and (
+            self._pending_bytes + size > self._config.target_frame_bytes
+            or vnode != self._pending_vnode
+            or len(self._pending) >= COALESCED_BATCHES_MAX
+            or not batch.schema.equals(self._pending_schema, check_metadata=True)
+        ):
+            self.seal()
+        if not self._pending:
+            self._pending_schema = batch.schema
+            self._pending_vnode = vnode
+        self._pending.append(batch)
+        self._pending_bytes += size
+        self.batches += 1
+
+    def push_control(self, kind: Kind, body: bytes) -> None:
+        """Queue a barrier, watermark or end, behind everything queued so far."""
+        if self.ended:
+            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
+        if self._pending:
+            self.seal()
+        window = self.window
+        frame = HEADER.pack(len(body), kind, 0, self.number, window.next_sequence) + body
+        window.push(0, len(frame), (frame,))
+
+    def seal(self) -> None:
+        """Turn the batches that wait for company into a frame."""
+        pending = self._pending
+        if not pending:
+            return
+        self._pending, self._pending_bytes = [], 0
+        batch = pending[0] if len(pending) == 1 else pa.concat_batches(pending)
+        self._push_data(batch, self._pending_vnode)
+
+    def _push_data(self, batch: pa.RecordBatch, vnode: VNode | None) -> None:
+        starts, buffers, size = self._encoder.encode(batch)
+        flags = Flag.STREAM_START if starts else Flag.NONE
+        prefix = b""
+        if vnode is not None:
+            flags |= Flag.VNODE
+            prefix = control.VNODE.pack(vnode)
+            size += len(prefix)
+        header = HEADER.pack(size, Kind.DATA, flags, self.number, self.window.next_sequence)
+        self.window.push(size, HEADER_BYTES + size, (header + prefix, *buffers))
+        self.bytes += size
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything was handed to the connection."""
+        return not self._pending and not self.window.unsent
+
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(
+            frames=self.window.next_sequence - 1,
+            batches=self.batches,
+            bytes=self.bytes,
+            window_used_bytes=self.window.retained_bytes + self._pending_bytes,
+        )
+
+
+class OutboundSession:
+    """Everything that is on its way to one peer, across as many connections as it takes."""
+
+    def __init__(
+        self, local: NodeId, peer: NodeId, incarnation: Incarnation, config: ShuffleConfig
+    ) -> None:
+        self.peer = peer
+        self.incarnation = incarnation
+        self.state = State.DETACHED
+        self.round = 0
+        self.channels: dict[str, OutboundChannel] = {}
+        self.frames_sent = 0
+        self.bytes_sent = 0
+        self.flushed = 0
+        """The newest flush token that the peer has confirmed."""
+        self._local = local
+        self._config = config
+        self._by_number: list[OutboundChannel] = []
+        self._ready: deque[OutboundChannel] = deque()
+        self._outbox: list[bytes] = []
+        self._peer_incarnation: Incarnation | None = None
+        self._window_bytes = config.window_bytes
+        self._control_frames = config.control_frames_max
+        self._flush_wanted = 0
+        self._flush_sent = 0
+
+    # -- what the user sends -------------------------------------------------------------
+
+    def channel(self, name: str) -> OutboundChannel:
+        """The channel of that name, opened when it is new.
+
+        Raises :class:`~laminar.errors.ConfigError` when there are too many.
+        """
+        channel = self.channels.get(name)
+        if channel is None:
+            if len(self.channels) >= self._config.channels_max:
+                raise ConfigError(f"more than {self._config.channels_max} channels to {self.peer}")
+            window = SendWindow(self._window_bytes, self._control_frames)
+            channel = OutboundChannel(name, len(self._by_number), self._config, window)
+            self.channels[name] = channel
+            self._by_number.append(channel)
+            self._schedule(channel)
+        return channel
+
+    def offer(self, message: Data | Barrier | Watermark | End) -> bool:
+        """Queue ``message`` if its channel has room for it now.
+
+        A batch that needs more than one frame is queued whole or not at all, so one that
+        is larger than the window never is.
+        """
+        channel = self.channels.get(message.channel) or self.channel(message.channel)
+        if isinstance(message, Data):
+            batch = message.batch
+            size = size_of(batch)
+            if size > self._config.target_frame_bytes or not channel.has_room(size):
+                return False
+            channel.push_batch(batch, size, message.vnode)
+        else:
+            if not channel.window.has_control_room():
+                return False
+            self._push_control(channel, message)
+        if not channel.scheduled:
+            self._schedule(channel)
+        return True
+
+    def offer_piece(self, channel: OutboundChannel, batch: pa.RecordBatch, message: Data) -> bool:
+        """Queue one slice of the batch in ``message``, if there is room."""
+        size = size_of(batch)
+        if not channel.has_room(size):
+            return False
+        channel.push_batch(batch, size, message.vnode)
+        self._schedule(channel)
+        return True
+
+    def _push_control(
+        self, channel: OutboundChannel, message: Barrier | Watermark | End
+    ) -> None:
+        if isinstance(message, Watermark):
+            channel.push_control(Kind.WATERMARK, control.TIMESTAMP.pack(message.timestamp))
+        elif isinstance(message, Barrier):
+            channel.seal()
+            last = channel.window.next_sequence - 1
+            channel.push_control(Kind.BARRIER, control.encode_barrier(message.barrier, last))
+        else:
+            channel.push_control(Kind.END, b"")
+            channel.ended = True
+
+    def request_flush(self) -> int:
+        """Ask the peer to confirm all that was queued until now; the token to wait for."""
+        self._flush_wanted += 1
+        return self._flush_wanted
+
+    # -- the connection ------------------------------------------------------------------
+
+    def hello(self) -> bytes:
+        """Begin a new connection: the frame that introduces this side."""
+        self.round += 1
+        self.state = State.GREETING
+        hello = Hello(self._config.cluster, self._local, self.incarnation, self.round)
+        return encode_frame(Kind.HELLO, control.encode_hello(hello))
+
+    def detach(self) -> None:
+        """The connection is gone; what it did not deliver waits for the next one."""
+        self.state = State.DETACHED
+        self._outbox.clear()
+
+    def on_frame(self, frame: Frame) -> list[OutboundChannel]:
+        """Take in a frame from the peer; return the channels that may have room again.
+
+        Raises :class:`~laminar.errors.RemoteError`; the session is then over, except
+        after a :class:`~laminar.errors.ProtocolError`, which ends the connection only.
+        """
+        body = frame.body if isinstance(frame.body, bytes) else frame.body.to_pybytes()
+        if frame.kind == Kind.CLOSE:
+            self._on_close(control.decode_close(body))
+        if self.state is State.GREETING:
+            if frame.kind != Kind.WELCOME:
+                raise ProtocolError("order", f"{Kind(frame.kind).name} instead of Welcome")
+            return self._on_welcome(control.decode_welcome(body))
+        if frame.kind == Kind.CREDIT:
+            return self._on_credit(frame)
+        if frame.kind == Kind.PONG:
+            self.flushed = max(self.flushed, frame.sequence)
+        elif frame.kind == Kind.PING:
+            self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
+        else:
+            raise ProtocolError("order", f"a receiver does not send {Kind(frame.kind).name}")
+        return []
+
+    def _on_close(self, close: Close) -> None:
+        if self.state is State.GREETING:
+            raise HandshakeRefusedError(f"peer {self.peer} refused the connection: {close.reason}")
+        raise PeerLostError(f"peer {self.peer} closed the connection: {close.reason}")
+
+    def _on_welcome(self, welcome: Welcome) -> list[OutboundChannel]:
+        if welcome.node != self.peer:
+            raise ProtocolError("identity", f"expected peer {self.peer}, found {welcome.node}")
+        if self._peer_incarnation not in (None, welcome.incarnation):
+            raise PeerRestartedError(
+                f"peer {self.peer} restarted: what was sent to it before may be lost"
+            )
+        self._peer_incarnation = welcome.incarnation
+        self._window_bytes = min(self._config.window_bytes, welcome.window_bytes)
+        self._control_frames = min(self._config.control_frames_max, welcome.control_frames)
+        self._ready.clear()
+        for channel in self._by_number:
+            channel.announced = channel.scheduled = False
+            channel.window.window_bytes = self._window_bytes
+            channel.window.control_frames = self._control_frames
+            received = welcome.received.get(channel.name, 0)
+            channel.window.rewind(received, welcome.consumed.get(channel.name, 0))
+            self._schedule(channel)
+        self._flush_sent = self.flushed
+        self.state = State.OPEN
+        return list(self._by_number)
+
+    def _on_credit(self, frame: Frame) -> list[OutboundChannel]:
+        if frame.channel >= len(self._by_number):
+            raise ProtocolError("channel", f"credit for unknown channel {frame.channel}")
+        channel = self._by_number[frame.channel]
+        channel.window.consume(frame.sequence)
+        self._schedule(channel)
+        return [channel]
+
+    # -- what goes onto the wire ---------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`take` may return something."""
+        return bool(self._outbox or self._ready or self._flush_sent < self._flush_wanted)
+
+    def take(self, bytes_max: int) -> list[SendBuffer]:
+        """The next buffers to send, about ``bytes_max`` in all; empty when there is nothing."""
+        buffers: list[SendBuffer] = list(self._outbox)
+        self._outbox.clear()
+        room = bytes_max
+        while self._ready and room > 0:
+            channel = self._ready.popleft()
+            channel.scheduled = False
+            if not channel.announced:
+                channel.announced = True
+                body = control.encode_channel_name(channel.name)
+                buffers.append(encode_frame(Kind.OPEN, body, channel=channel.number))
+            if not channel.window.unsent:
+                channel.seal()
+            taken, more = self._take_turn(channel, min(room, TURN_BYTES), buffers)
+            room -= taken
+            if more:
+                self._schedule(channel)
+        if not self._ready and self._flush_sent < self._flush_wanted and self._all_sent():
+            self._flush_sent = self._flush_wanted
+            buffers.append(encode_frame(Kind.PING, sequence=self._flush_sent))
+        return join_small(buffers)
+
+    def _take_turn(
+        self, channel: OutboundChannel, bytes_max: int, buffers: list[SendBuffer]
+    ) -> tuple[int, bool]:
+        """Take up to ``bytes_max`` of one channel; also whether it has more that may go."""
+        window, taken, frames = channel.window, 0, 0
+        while taken < bytes_max:
+            frame = window.take()
+            if frame is None:
+                break
+            buffers.extend(frame.buffers)
+            taken += frame.size
+            frames += 1
+        self.frames_sent += frames
+        self.bytes_sent += taken
+        return taken, taken >= bytes_max and not channel.idle
+
+    def _all_sent(self) -> bool:
+        return all(channel.idle for channel in self._by_number)
+
+    def _schedule(self, channel: OutboundChannel) -> None:
+        if not channel.scheduled:
+            channel.scheduled = True
+            self._ready.append(channel)
+
+
+def join_small(buffers: Iterable[SendBuffer]) -> list[SendBuffer]:
+    """Join neighbouring byte strings: frame headers, metadata, control frames."""
+    joined: list[SendBuffer] = []
+    run: list[bytes] = []
+    for buffer in buffers:
+        if type(buffer) is bytes:
+            run.append(buffer)
+        else:
+            if run:
+                joined.append(run[0] if len(run) == 1 else b"".join(run))
+                run = []
+            joined.append(buffer)
+    if run:
+        joined.append(run[0] if len(run) == 1 else b"".join(run))
+    return joined
