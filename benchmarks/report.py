@@ -54,7 +54,7 @@ def to_text(outcome: Outcome) -> str:
             lines.append("  " + "  ".join(cells))
         lines.append("")
     lines += [f"  SKIPPED {name}: {reason}" for name, reason in outcome.skipped.items()]
-    lines += [f"  FAILED {name}: {reason}" for name, reason in outcome.failed.items()]
+    lines += [f"  FAILED {name}: {reason.splitlines()[0]}" for name, reason in outcome.failed.items()]
     return "\n".join(lines)
 
 

@@ -53,6 +53,9 @@ class ShuffleConfig:
     peers_max: int = 1024
     """Most peers that a receiver serves at once."""
 
+    handshakes_max: int = 256
+    """Most accepted connections that may be busy introducing themselves."""
+
     dial_timeout_s: float = 5.0
     """Longest time for one attempt to connect and shake hands."""
 

@@ -59,7 +59,7 @@ class ClusterKv(Protocol):
         """Remove ``key`` from the own slot; a key that is not there is no error."""
         ...
 
-    async def read_from(self, node: NodeId, key: str) -> str | None:
+    async def read_from(self, node: str, key: str) -> str | None:
         """Return what ``node`` holds under ``key``, or ``None``, also for an unknown node."""
         ...
 

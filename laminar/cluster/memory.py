@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from contextlib import asynccontextmanager
 from typing import Self
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from laminar.cluster.coalesce import WatchQueue
 from laminar.cluster.kv import KvEvent, check_key, check_value
+from laminar.cluster.watch import WatchQueue
 from laminar.errors import ClosedError
 from laminar.model import NodeId, node_id
 
@@ -38,7 +37,7 @@ class InMemoryKv:
         self._store = _Store()
 
     @classmethod
-    def cluster(cls, nodes: Iterable[str]) -> dict[NodeId, Self]:
+    def cluster(cls, nodes: Iterable[str]) -> dict[str, Self]:
         """Return a handle for each of ``nodes``, all on one new store."""
         store = _Store()
         return {name: cls._on(store, name) for name in map(node_id, nodes)}
@@ -69,19 +68,25 @@ class InMemoryKv:
         await checkpoint()
         self._store.remove(self._node, key)
 
-    async def read_from(self, node: NodeId, key: str) -> str | None:
+    async def read_from(self, node: str, key: str) -> str | None:
         """Return what ``node`` holds under ``key``; see :meth:`ClusterKv.read_from`."""
         await checkpoint()
-        return self._store.slots.get(node, {}).get(key)
+        return self._store.slots.get(node_id(node), {}).get(key)
 
     async def scan(self, prefix: str = "") -> dict[NodeId, dict[str, str]]:
         """Return all keys that start with ``prefix``; see :meth:`ClusterKv.scan`."""
         await checkpoint()
         return self._store.scan(prefix)
 
-    def watch(self, prefix: str = "") -> AbstractAsyncContextManager[AsyncIterator[KvEvent]]:
+    @asynccontextmanager
+    async def watch(self, prefix: str = "") -> AsyncIterator[AsyncIterator[KvEvent]]:
         """Follow the keys that start with ``prefix``; see :meth:`ClusterKv.watch`."""
-        return _Watch(self._store, prefix)
+        watch = self._store.open_watch(prefix)
+        try:
+            yield watch
+        finally:
+            self._store.watches.discard(watch)
+            watch.close()
 
 
 class _Store:
@@ -111,43 +116,35 @@ class _Store:
                 found[node] = keys
         return found
 
+    def open_watch(self, prefix: str) -> _Watch:
+        watch = _Watch(prefix)
+        for node, slot in self.slots.items():
+            for key, value in slot.items():
+                watch.changed(node, key, value)
+        self.watches.add(watch)
+        return watch
+
     def _tell(self, node: NodeId, key: str, value: str | None) -> None:
         for watch in self.watches:
             watch.changed(node, key, value)
 
 
 class _Watch:
-    """A watcher's context manager and iterator in one."""
+    """The iterator of one watcher."""
 
-    def __init__(self, store: _Store, prefix: str) -> None:
-        self._store = store
+    def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._queue = WatchQueue()
-        self._open = False
+        self._closed = False
         self._wake: anyio.Event | None = None
-
-    async def __aenter__(self) -> Self:
-        await checkpoint()
-        self._open = True
-        for node, slot in self._store.scan(self._prefix).items():
-            for key, value in slot.items():
-                self._queue.changed(node, key, value)
-        self._store.watches.add(self)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._open = False
-        self._store.watches.discard(self)
-        self._wake_readers()
 
     def changed(self, node: NodeId, key: str, value: str | None) -> None:
         if key.startswith(self._prefix) and self._queue.changed(node, key, value):
             self._wake_readers()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake_readers()
 
     def _wake_readers(self) -> None:
         if self._wake is not None:
@@ -162,8 +159,8 @@ class _Watch:
         # reader loses none.
         await checkpoint()
         while True:
-            if not self._open:
-                raise ClosedError("this KV watch is read outside its `async with` block")
+            if self._closed:
+                raise ClosedError("this KV watch is read after its `async with` block")
             event = self._queue.take()
             if event is not None:
                 return event

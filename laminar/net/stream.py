@@ -11,6 +11,8 @@ from typing import Protocol, TypeAlias
 
 import pyarrow as pa
 
+from laminar.errors import StreamBrokenError
+
 SendBuffer: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
 """Anything with the buffer protocol that is not changed while it is being sent."""
 
@@ -56,3 +58,18 @@ class Network(Protocol):
 
     async def listen(self, addr: str) -> Listener:
         """Listen at ``addr`` (``host:port``; port 0 lets the system choose)."""
+
+
+async def receive_exactly(stream: ByteStream, size: int) -> bytes:
+    """Receive ``size`` bytes.
+
+    Raises :class:`~laminar.errors.StreamBrokenError` when the stream ends before.
+    """
+    received = bytearray(size)
+    view = memoryview(received)
+    while view:
+        count = await stream.receive_into(view)
+        if count == 0:
+            raise StreamBrokenError("the connection ended in the middle of a message")
+        view = view[count:]
+    return bytes(received)

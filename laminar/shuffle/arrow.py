@@ -39,16 +39,21 @@ ArrowData = pa.RecordBatch | pa.Table | SupportsArrowArray | SupportsArrowStream
 
 
 def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
-    """The record batches of anything that speaks Arrow, without copying.
+    """The record batches of anything that speaks Arrow, without copying; at least one.
 
     Raises ``TypeError`` when ``data`` does not have the Arrow PyCapsule interface.
     """
     if isinstance(data, pa.RecordBatch):
         yield data
-    elif isinstance(data, pa.Table):
-        yield from data.to_batches()
     elif hasattr(data, "__arrow_c_stream__"):
-        yield from pa.RecordBatchReader.from_stream(data)
+        reader = pa.RecordBatchReader.from_stream(data)
+        empty = True
+        for batch in reader:
+            empty = False
+            yield batch
+        if empty:  # the schema is worth telling also without rows
+            columns = [pa.nulls(0, field.type) for field in reader.schema]
+            yield pa.RecordBatch.from_arrays(columns, schema=reader.schema)
     elif hasattr(data, "__arrow_c_array__"):
         yield pa.record_batch(data)
     else:
@@ -56,6 +61,15 @@ def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
             f"expected a pyarrow.RecordBatch or an object with the Arrow PyCapsule interface "
             f"(polars, pandas, DuckDB), got {type(data).__name__}"
         )
+
+
+def single_batch(data: ArrowData) -> pa.RecordBatch:
+    """``data`` as one record batch; copies when it comes in several chunks.
+
+    Raises ``TypeError`` as :func:`batches_of` does.
+    """
+    batches = list(batches_of(data))
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 class _Sink:
@@ -196,6 +210,19 @@ def size_of(batch: pa.RecordBatch) -> int:
     """Bytes of ``batch`` as a frame body, without dictionaries and before compression."""
     size: int = pa.ipc.get_record_batch_size(batch)
     return size
+
+
+def has_dictionaries(schema: pa.Schema) -> bool:
+    """Whether any column, at any depth, is dictionary-encoded."""
+    return any(_has_dictionary(field.type) for field in schema)
+
+
+def _has_dictionary(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_dictionary(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return True
+    return any(_has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def split_rows(

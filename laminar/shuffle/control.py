@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import msgpack
+import pyarrow as pa
 
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import (
@@ -20,6 +21,7 @@ from laminar.model import (
     Epoch,
     Incarnation,
     NodeId,
+    VNode,
     node_id,
 )
 from laminar.shuffle.messages import Close, Hello, Welcome
@@ -28,6 +30,7 @@ CHANNEL_NAME_LENGTH_MAX = 128
 CLUSTER_NAME_LENGTH_MAX = 128
 CLOSE_REASON_LENGTH_MAX = 512
 U64_MAX = 2**64 - 1
+VNODE_MAX = 2**31 - 1
 
 TIMESTAMP = struct.Struct("<q")
 """Body of a WATERMARK frame."""
@@ -101,7 +104,13 @@ def decode_close(body: bytes) -> Close:
 
 
 def encode_barrier(barrier: CheckpointBarrier, last_sequence: int) -> bytes:
-    """``last_sequence`` is that of the frame before the barrier on the channel."""
+    """``last_sequence`` is that of the frame before the barrier on the channel.
+
+    Raises :class:`~laminar.errors.ConfigError` when a number is not unsigned 64-bit.
+    """
+    for name, value in (("checkpoint_id", barrier.checkpoint_id), ("epoch", barrier.epoch)):
+        if not 0 <= value <= U64_MAX:
+            raise ConfigError(f"a barrier's {name} is an unsigned 64-bit integer, got {value!r}")
     return _pack(
         {
             "id": barrier.checkpoint_id,
@@ -126,11 +135,36 @@ def decode_barrier(body: bytes) -> tuple[CheckpointBarrier, int]:
     return barrier, _unsigned(fields, "last")
 
 
+def encode_timestamp(timestamp: int) -> bytes:
+    """Raises :class:`~laminar.errors.ConfigError` when it is not a signed 64-bit integer."""
+    try:
+        return TIMESTAMP.pack(timestamp)
+    except struct.error as error:
+        raise ConfigError(f"a watermark is a signed 64-bit integer: {timestamp!r}") from error
+
+
 def decode_timestamp(body: bytes) -> int:
     if len(body) != TIMESTAMP.size:
         raise ProtocolError("control", f"Watermark of {len(body)} bytes, not {TIMESTAMP.size}")
     (timestamp,) = TIMESTAMP.unpack(body)
     return int(timestamp)
+
+
+def encode_vnode(vnode: int) -> bytes:
+    """Raises :class:`~laminar.errors.ConfigError` when it is out of range."""
+    if not 0 <= vnode <= VNODE_MAX:
+        raise ConfigError(f"a vnode is an integer from 0 to {VNODE_MAX}, got {vnode!r}")
+    return VNODE.pack(vnode)
+
+
+def decode_vnode(body: bytes | pa.Buffer) -> VNode:
+    """The vnode at the start of the body of a DATA frame with the VNODE flag."""
+    if len(body) < VNODE.size:
+        raise ProtocolError("arrow", f"a body of {len(body)} bytes has no room for its vnode")
+    (vnode,) = VNODE.unpack_from(body)
+    if not 0 <= vnode <= VNODE_MAX:
+        raise ProtocolError("arrow", f"vnode {vnode} is out of range")
+    return VNode(vnode)
 
 
 _KNOWN_BARRIER_FLAGS = int(BarrierFlags.SAVEPOINT | BarrierFlags.STOP)

@@ -86,6 +86,10 @@ class Frame(NamedTuple):
     sequence: int
     body: Body
 
+    def body_bytes(self) -> bytes:
+        """The body of a control frame."""
+        return self.body if isinstance(self.body, bytes) else self.body.to_pybytes()
+
 
 def encode_preface() -> bytes:
     """The first eight bytes of this side of a connection."""
@@ -141,10 +145,24 @@ class FrameDecoder:
         self._start = 0
         self._end = 0
         self._read_bytes = SCRATCH_BYTES
+        self._announced: tuple[tuple[int, int, int, int], int] | None = None
+        """Header and length of a large body that begins in the scratch."""
         self._partial: _Partial | None = None
 
+    def open_for_data(self, admit: Admit, data_bytes_max: int) -> None:
+        """The handshake is over: larger frames may come, if ``admit`` lets them."""
+        self._admit = admit
+        self.data_bytes_max = data_bytes_max
+        self.control_bytes_max = CONTROL_BODY_BYTES_MAX
+
     def buffer(self) -> memoryview:
-        """Where the next received bytes belong; never empty."""
+        """Where the next received bytes belong; never empty.
+
+        Raises :class:`~laminar.errors.ProtocolError` when a large body begins that is not
+        admitted: only now, when all frames before it have been acted on.
+        """
+        if self._announced is not None:
+            self._begin_body(*self._announced)
         if self._partial is not None:
             return self._partial.rest()
         if self._start:
@@ -192,8 +210,7 @@ class FrameDecoder:
                 self._check(kind, length)
                 if stop > end:
                     if stop - start > DIRECT_BYTES_MIN:
-                        self._begin_body((kind, flags, channel, sequence), length, body, end)
-                        start = end
+                        self._announced = (kind, flags, channel, sequence), length
                     break
             append(Frame(kind, flags, channel, sequence, bytes(scratch[body:stop])))
             start = stop
@@ -209,14 +226,15 @@ class FrameDecoder:
                 "size", f"a {Kind(kind).name} frame of {length} bytes exceeds the limit of {limit}"
             )
 
-    def _begin_body(
-        self, header: tuple[int, int, int, int], length: int, start: int, end: int
-    ) -> None:
+    def _begin_body(self, header: tuple[int, int, int, int], length: int) -> None:
+        """Move the beginning of a large body, at the front of the scratch, to its own memory."""
         self._admit(header[0], header[2], length)
         partial = _Partial(header, pa.allocate_buffer(length))
-        partial.filled = end - start
-        partial.view[: partial.filled] = self._scratch[start:end]
-        self._partial = partial
+        beginning = self._scratch[self._start + HEADER_BYTES : self._end]
+        partial.filled = len(beginning)
+        partial.view[: partial.filled] = beginning
+        self._start = self._end = 0
+        self._announced, self._partial = None, partial
 
 
 class _Partial:

@@ -13,7 +13,7 @@ States of the session, by what has happened to its newest connection::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -30,10 +30,11 @@ from laminar.errors import (
 )
 from laminar.model import Incarnation, NodeId, VNode
 from laminar.shuffle import control
-from laminar.shuffle.arrow import BatchEncoder, size_of
+from laminar.shuffle.arrow import BatchEncoder, has_dictionaries, size_of, split_rows
 from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Frame, Kind, encode_frame
 from laminar.shuffle.messages import (
     Barrier,
+    ChannelMessage,
     Close,
     Data,
     End,
@@ -48,7 +49,6 @@ TURN_BYTES = 256 * 1024
 
 COALESCED_BATCHES_MAX = 4096
 
-_WATERMARK = HEADER.size + control.TIMESTAMP.size
 _NO_SCHEMA = pa.schema([])
 
 
@@ -98,7 +98,8 @@ class OutboundChannel:
         self._encoder = BatchEncoder(config.max_frame_bytes, config.compression)
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes = 0
-        self._pending_schema = _NO_SCHEMA
+        self._schema = _NO_SCHEMA
+        self._has_dictionaries = False
         self._pending_vnode: VNode | None = None
 
     def has_room(self, size: int) -> bool:
@@ -107,33 +108,26 @@ class OutboundChannel:
 
     def push_batch(self, batch: pa.RecordBatch, size: int, vnode: VNode | None) -> None:
         """Queue a batch that fits a frame; ``size`` is its :func:`size_of`."""
-        if self.ended:
-            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
-        if size > self._config.coalesce_bytes:
+        self._check_open()
+        if size <= self._config.coalesce_bytes and self._is_coalescible(batch):
+            if self._pending and (
+                self._pending_bytes + size > self._config.target_frame_bytes
+                or vnode != self._pending_vnode
+                or len(self._pending) >= COALESCED_BATCHES_MAX
+            ):
+                self.seal()
+            self._pending.append(batch)
+            self._pending_bytes += size
+            self._pending_vnode = vnode
+        else:
             self.seal()
             self._push_data(batch, vnode)
-            self.batches += 1
-            return
-        if self._pending and (
-            self._pending_bytes + size > self._config.target_frame_bytes
-            or vnode != self._pending_vnode
-            or len(self._pending) >= COALESCED_BATCHES_MAX
-            or not batch.schema.equals(self._pending_schema, check_metadata=True)
-        ):
-            self.seal()
-        if not self._pending:
-            self._pending_schema = batch.schema
-            self._pending_vnode = vnode
-        self._pending.append(batch)
-        self._pending_bytes += size
         self.batches += 1
 
     def push_control(self, kind: Kind, body: bytes) -> None:
         """Queue a barrier, watermark or end, behind everything queued so far."""
-        if self.ended:
-            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
-        if self._pending:
-            self.seal()
+        self._check_open()
+        self.seal()
         window = self.window
         frame = HEADER.pack(len(body), kind, 0, self.number, window.next_sequence) + body
         window.push(0, len(frame), (frame,))
@@ -147,17 +141,39 @@ class OutboundChannel:
         batch = pending[0] if len(pending) == 1 else pa.concat_batches(pending)
         self._push_data(batch, self._pending_vnode)
 
+    def _check_open(self) -> None:
+        if self.ended:
+            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
+
+    def _is_coalescible(self, batch: pa.RecordBatch) -> bool:
+        """Whether ``batch`` may join others; if its schema is a new one, seals those before.
+
+        A batch with dictionaries travels alone: how large they make the frame is only known
+        when it is encoded, and the one who sends it must hear if that is too large.
+        """
+        schema = batch.schema
+        if not schema.equals(self._schema, check_metadata=True):
+            self.seal()
+            self._schema = schema
+            self._has_dictionaries = has_dictionaries(schema)
+        return not self._has_dictionaries
+
     def _push_data(self, batch: pa.RecordBatch, vnode: VNode | None) -> None:
         starts, buffers, size = self._encoder.encode(batch)
         flags = Flag.STREAM_START if starts else Flag.NONE
         prefix = b""
         if vnode is not None:
             flags |= Flag.VNODE
-            prefix = control.VNODE.pack(vnode)
+            prefix = control.encode_vnode(vnode)
             size += len(prefix)
         header = HEADER.pack(size, Kind.DATA, flags, self.number, self.window.next_sequence)
         self.window.push(size, HEADER_BYTES + size, (header + prefix, *buffers))
         self.bytes += size
+
+    @property
+    def pending(self) -> bool:
+        """Whether batches wait for company."""
+        return bool(self._pending)
 
     @property
     def idle(self) -> bool:
@@ -198,6 +214,9 @@ class OutboundSession:
         self._control_frames = config.control_frames_max
         self._flush_wanted = 0
         self._flush_sent = 0
+        self._goodbye = b""
+        self.said_goodbye = False
+        """Whether ``Close`` was handed to the connection: nothing follows."""
 
     # -- what the user sends -------------------------------------------------------------
 
@@ -217,19 +236,28 @@ class OutboundSession:
             self._schedule(channel)
         return channel
 
-    def offer(self, message: Data | Barrier | Watermark | End) -> bool:
-        """Queue ``message`` if its channel has room for it now.
+    def offer(self, message: ChannelMessage, *, in_turn: bool = False) -> bool:
+        """Queue ``message`` if its channel has room for all of it now.
 
-        A batch that needs more than one frame is queued whole or not at all, so one that
-        is larger than the window never is.
+        A batch that needs several frames is queued whole or not at all; one larger than the
+        window never is: :meth:`offer_piece` takes its slices one by one. While others wait
+        for room, only the one whose turn it is gets in (``in_turn``).
         """
         channel = self.channels.get(message.channel) or self.channel(message.channel)
+        if channel.waiting and not in_turn:
+            return False
         if isinstance(message, Data):
             batch = message.batch
             size = size_of(batch)
-            if size > self._config.target_frame_bytes or not channel.has_room(size):
+            if size > self._config.target_frame_bytes:
+                if channel.window.retained_bytes + size > channel.window.window_bytes:
+                    return False
+                for piece in self.pieces(batch):
+                    channel.push_batch(piece, size_of(piece), message.vnode)
+            elif channel.has_room(size):
+                channel.push_batch(batch, size, message.vnode)
+            else:
                 return False
-            channel.push_batch(batch, size, message.vnode)
         else:
             if not channel.window.has_control_room():
                 return False
@@ -237,6 +265,10 @@ class OutboundSession:
         if not channel.scheduled:
             self._schedule(channel)
         return True
+
+    def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """``batch`` cut by rows into slices that fit a frame each."""
+        return split_rows(batch, self._config.target_frame_bytes, self._config.max_frame_bytes)
 
     def offer_piece(self, channel: OutboundChannel, batch: pa.RecordBatch, message: Data) -> bool:
         """Queue one slice of the batch in ``message``, if there is room."""
@@ -251,7 +283,7 @@ class OutboundSession:
         self, channel: OutboundChannel, message: Barrier | Watermark | End
     ) -> None:
         if isinstance(message, Watermark):
-            channel.push_control(Kind.WATERMARK, control.TIMESTAMP.pack(message.timestamp))
+            channel.push_control(Kind.WATERMARK, control.encode_timestamp(message.timestamp))
         elif isinstance(message, Barrier):
             channel.seal()
             last = channel.window.next_sequence - 1
@@ -265,6 +297,17 @@ class OutboundSession:
         self._flush_wanted += 1
         return self._flush_wanted
 
+    def request_close(self, reason: str) -> None:
+        """Say goodbye once everything queued is sent."""
+        self._goodbye = encode_frame(Kind.CLOSE, control.encode_close(Close(reason)))
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether the peer may lack something that was sent to it."""
+        return self.flushed < self._flush_wanted or any(
+            channel.pending or channel.window.retained for channel in self._by_number
+        )
+
     # -- the connection ------------------------------------------------------------------
 
     def hello(self) -> bytes:
@@ -277,15 +320,15 @@ class OutboundSession:
     def detach(self) -> None:
         """The connection is gone; what it did not deliver waits for the next one."""
         self.state = State.DETACHED
+        self.said_goodbye = False
         self._outbox.clear()
 
     def on_frame(self, frame: Frame) -> list[OutboundChannel]:
         """Take in a frame from the peer; return the channels that may have room again.
 
-        Raises :class:`~laminar.errors.RemoteError`; the session is then over, except
-        after a :class:`~laminar.errors.ProtocolError`, which ends the connection only.
+        Raises :class:`~laminar.errors.RemoteError`; the session is then over.
         """
-        body = frame.body if isinstance(frame.body, bytes) else frame.body.to_pybytes()
+        body = frame.body_bytes()
         if frame.kind == Kind.CLOSE:
             self._on_close(control.decode_close(body))
         if self.state is State.GREETING:
@@ -342,7 +385,12 @@ class OutboundSession:
     @property
     def has_work(self) -> bool:
         """Whether :meth:`take` may return something."""
-        return bool(self._outbox or self._ready or self._flush_sent < self._flush_wanted)
+        return bool(
+            self._outbox
+            or self._ready
+            or self._flush_sent < self._flush_wanted
+            or (self._goodbye and not self.said_goodbye)
+        )
 
     def take(self, bytes_max: int) -> list[SendBuffer]:
         """The next buffers to send, about ``bytes_max`` in all; empty when there is nothing."""
@@ -356,16 +404,26 @@ class OutboundSession:
                 channel.announced = True
                 body = control.encode_channel_name(channel.name)
                 buffers.append(encode_frame(Kind.OPEN, body, channel=channel.number))
-            if not channel.window.unsent:
-                channel.seal()
             taken, more = self._take_turn(channel, min(room, TURN_BYTES), buffers)
             room -= taken
             if more:
                 self._schedule(channel)
-        if not self._ready and self._flush_sent < self._flush_wanted and self._all_sent():
+        if not self._ready:
+            self._take_requests(buffers)
+        return join_small(buffers)
+
+    def _take_requests(self, buffers: list[SendBuffer]) -> None:
+        """What goes behind everything that was queued: flush and goodbye."""
+        wants_flush = self._flush_sent < self._flush_wanted
+        wants_close = self._goodbye and not self.said_goodbye
+        if not (wants_flush or wants_close) or not self._all_sent():
+            return
+        if wants_flush:
             self._flush_sent = self._flush_wanted
             buffers.append(encode_frame(Kind.PING, sequence=self._flush_sent))
-        return join_small(buffers)
+        if wants_close:
+            self.said_goodbye = True
+            buffers.append(self._goodbye)
 
     def _take_turn(
         self, channel: OutboundChannel, bytes_max: int, buffers: list[SendBuffer]
@@ -375,7 +433,10 @@ class OutboundSession:
         while taken < bytes_max:
             frame = window.take()
             if frame is None:
-                break
+                if window.unsent or not channel.pending:
+                    break
+                channel.seal()
+                continue
             buffers.extend(frame.buffers)
             taken += frame.size
             frames += 1

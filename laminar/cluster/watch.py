@@ -12,7 +12,7 @@ from typing import TypeAlias
 from laminar.cluster.kv import KvEvent
 from laminar.model import NodeId
 
-_Slot: TypeAlias = tuple[NodeId, str]
+_Cell: TypeAlias = tuple[NodeId, str]
 
 
 class WatchQueue:
@@ -23,8 +23,8 @@ class WatchQueue:
     """
 
     def __init__(self) -> None:
-        self._told: dict[_Slot, str] = {}
-        self._pending: dict[_Slot, str | None] = {}
+        self._told: dict[_Cell, str] = {}
+        self._pending: dict[_Cell, str | None] = {}
 
     def __len__(self) -> int:
         """Number of events that :meth:`take` will return."""
@@ -35,21 +35,21 @@ class WatchQueue:
 
         Return whether there is now something to tell about that key.
         """
-        slot = (node, key)
-        if self._told.get(slot) == value:
-            self._pending.pop(slot, None)
+        cell = (node, key)
+        if self._told.get(cell) == value:
+            self._pending.pop(cell, None)
             return False
-        self._pending[slot] = value
+        self._pending[cell] = value
         return True
 
     def take(self) -> KvEvent | None:
         """Return the key that has waited longest with its latest value, ``None`` if none waits."""
         if not self._pending:
             return None
-        slot = next(iter(self._pending))
-        value = self._pending.pop(slot)
+        cell = next(iter(self._pending))
+        value = self._pending.pop(cell)
         if value is None:
-            del self._told[slot]
+            del self._told[cell]
         else:
-            self._told[slot] = value
-        return KvEvent(slot[0], slot[1], value)
+            self._told[cell] = value
+        return KvEvent(*cell, value)

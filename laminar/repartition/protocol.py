@@ -1,0 +1,163 @@
+"""What the job's process and its workers tell each other: one JSON object a line.
+
+::
+
+    job     → worker   Assignment, once; then Work, as many as there are; then NoMoreWork
+    worker  → job      Ready, once; Progress, now and then; Failure or Finished, once
+
+The end of a worker's standard input means that the job's process is gone: the worker exits.
+(Light to import, like all that the job's process needs before its workers run.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from laminar.errors import (
+    ConfigError,
+    InputError,
+    LaminarError,
+    OutputError,
+    RemoteError,
+    UnsupportedKeyError,
+    WorkerError,
+)
+from laminar.repartition.spec import OutputFormat
+from laminar.repartition.split import Split
+
+FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "internal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """All a worker needs to know before the first row."""
+
+    addresses: dict[str, str]
+    """Of all workers by node id, in the order of their numbers."""
+    by: tuple[str, ...]
+    partitions: int
+    memory_limit_bytes: int
+    schema: str
+    """The logical schema: IPC message in base64."""
+    dictionary_columns: tuple[str, ...]
+    decimals_as_integers: bool
+    row_bytes: float
+    output_format: OutputFormat
+    codec: str
+    folder: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Read this split."""
+
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class NoMoreWork:
+    """All splits are given out: finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker listens at this address."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Totals of one worker so far. Rows and bytes are of the input unless named otherwise."""
+
+    state: str
+    splits_done: int
+    rows_read: int
+    bytes_read: int
+    """Of the input files, as they are on disk."""
+    bytes_held: int
+    """Of rows in memory, as read."""
+    rows_written: int
+    bytes_sent: int
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The worker cannot go on."""
+
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All partitions of this worker are written and on disk."""
+
+    rows_read: int
+    rows_written: int
+    bytes_read: int
+    bytes_sent: int
+    bytes_written: int
+    peak_rss_bytes: int
+
+
+ToWorker: TypeAlias = Assignment | Work | NoMoreWork
+FromWorker: TypeAlias = Ready | Progress | Failure | Finished
+AnyMessage: TypeAlias = ToWorker | FromWorker
+
+_KINDS: Final[dict[str, type[Any]]] = {
+    kind.__name__: kind
+    for kind in (Assignment, Work, NoMoreWork, Ready, Progress, Failure, Finished)
+}
+_TUPLES: Final = {"by", "dictionary_columns"}
+
+_FAILURES: Final[list[tuple[type[LaminarError], FailureKind]]] = [
+    (InputError, "input"),
+    (OutputError, "output"),
+    (UnsupportedKeyError, "key"),
+    (ConfigError, "config"),
+    (RemoteError, "peer"),
+]
+
+
+def encode(message: AnyMessage) -> bytes:
+    """One line, newline included."""
+    body = {"is": type(message).__name__, **dataclasses.asdict(message)}
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> AnyMessage:
+    """The message of a line. Raises :class:`~laminar.errors.WorkerError` when it is none."""
+    try:
+        body = json.loads(line)
+        kind = _KINDS[body.pop("is")]
+        if kind is Work:
+            split = body["split"]
+            return Work(Split(**{**split, "pieces": tuple(split["pieces"])}))
+        for name in _TUPLES & body.keys():
+            body[name] = tuple(body[name])
+        message: AnyMessage = kind(**body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorkerError(f"not a message of this protocol: {line[:80]!r}") from error
+    return message
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as it is told to the job's process."""
+    for kind, name in _FAILURES:
+        if isinstance(error, kind):
+            return Failure(name, str(error))
+    return Failure("internal", f"{type(error).__name__}: {error}")
+
+
+def error_of(failure: Failure, worker: str) -> LaminarError:
+    """The error that a worker's failure means for the job."""
+    for kind, name in _FAILURES:
+        if name == failure.kind and not issubclass(kind, RemoteError):
+            return kind(failure.message)
+    return WorkerError(f"{worker} failed: {failure.message}")

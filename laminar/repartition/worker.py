@@ -1,0 +1,251 @@
+"""A worker process: reads splits, exchanges rows with its peers, writes its partitions.
+
+Started as ``python -m laminar.repartition.worker NUMBER`` by :mod:`laminar.repartition.crew`;
+speaks :mod:`laminar.repartition.protocol` on its standard input and output.
+
+Four tasks, connected by queues that hold one thing each::
+
+    files ──read──▶ send ──▶ (fabric: all workers) ──▶ collect ──▶ write ──▶ files
+
+Whatever is slowest holds the others up, through the fabric's window across processes too.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+import anyio.to_thread
+import pyarrow as pa
+from anyio import CapacityLimiter
+from anyio.abc import TaskGroup
+from anyio.from_thread import BlockingPortal
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from laminar.config import ShuffleConfig
+from laminar.model import NodeId
+from laminar.repartition.budget import Budget, divide
+from laminar.repartition.fabric import Fabric, open_fabric
+from laminar.repartition.flusher import Flusher
+from laminar.repartition.holding import Holding, unshared
+from laminar.repartition.memory import peak_rss_bytes, rss_bytes
+from laminar.repartition.placement import owned
+from laminar.repartition.protocol import (
+    AnyMessage,
+    Assignment,
+    Finished,
+    FromWorker,
+    NoMoreWork,
+    Progress,
+    Ready,
+    Work,
+    decode,
+    encode,
+    failure_of,
+)
+from laminar.repartition.readers import Reader
+from laminar.repartition.schema import physical_schema, unpack_schema
+from laminar.repartition.split import Split
+from laminar.repartition.writers import Encoding, PartitionFile, open_partition, part_name
+from laminar.shuffle.receiver import ShuffleReceiver
+
+LISTEN_ADDRESS = "127.0.0.1:0"
+REPORT_INTERVAL_S = 0.2
+ENCODE_THREADS_MAX = 4
+
+
+class Worker:
+    """The state of one worker from its assignment to its last file."""
+
+    def __init__(self, number: int, job: Assignment, out: BinaryIO) -> None:
+        self._number = number
+        self._job = job
+        self._out = out
+        workers = len(job.addresses)
+        self._budget: Budget = divide(job.memory_limit_bytes, workers)
+        self._partitions = owned(number, job.partitions, workers)
+        logical = unpack_schema(job.schema)
+        physical = physical_schema(logical, job.dictionary_columns)
+        self._reader = Reader(logical, physical, job.row_bytes, self._budget)
+        self._holding = Holding(physical, self._budget.holding_bytes)
+        self._encoding = Encoding(
+            logical, physical, job.output_format, job.codec, job.decimals_as_integers
+        )
+        cores = os.cpu_count() or 1
+        self._flusher = Flusher(
+            self._open_file, max(1, min(ENCODE_THREADS_MAX, cores // workers))
+        )
+        self._read_limiter = CapacityLimiter(1)
+        self._splits_done = 0
+        self._rows_read = 0
+        self._bytes_read = 0.0
+        self._bytes_held = 0
+        self._reading = True
+
+    async def run(
+        self, receiver: ShuffleReceiver, messages: MemoryObjectReceiveStream[AnyMessage]
+    ) -> Finished:
+        """Do the whole job; raises a :class:`~laminar.errors.LaminarError` when it cannot."""
+        job = self._job
+        config = shuffle_config(job.run_id, self._budget)
+        node = NodeId(list(job.addresses)[self._number])
+        async with open_fabric(
+            node, receiver, job.addresses, job.by, job.partitions, config
+        ) as fabric:
+            async with anyio.create_task_group() as reporting:
+                reporting.start_soon(self._report, fabric)
+                async with anyio.create_task_group() as tasks:
+                    queue = anyio.create_memory_object_stream[pa.RecordBatch](0)
+                    tasks.start_soon(self._read, messages, queue[0])
+                    tasks.start_soon(self._ship, queue[1], fabric)
+                    self._flusher.start(tasks)
+                    tasks.start_soon(self._collect, fabric)
+                await self._flusher.finish(self._partitions)
+                reporting.cancel_scope.cancel()
+            sent = fabric.bytes_sent
+        return Finished(
+            rows_read=self._rows_read,
+            rows_written=self._flusher.rows_written,
+            bytes_read=self._bytes_held,
+            bytes_sent=sent,
+            bytes_written=self._flusher.bytes_written,
+            peak_rss_bytes=peak_rss_bytes(),
+        )
+
+    async def _read(
+        self,
+        messages: MemoryObjectReceiveStream[AnyMessage],
+        queue: MemoryObjectSendStream[pa.RecordBatch],
+    ) -> None:
+        async with queue:
+            async for message in messages:
+                if isinstance(message, NoMoreWork):
+                    break
+                if isinstance(message, Work):
+                    await self._read_split(message.split, queue)
+        self._reader.close()
+        self._reading = False
+
+    async def _read_split(
+        self, split: Split, queue: MemoryObjectSendStream[pa.RecordBatch]
+    ) -> None:
+        batches = self._reader.batches(split)
+        counted = 0.0
+        while (batch := await self._next(batches)) is not None:
+            self._rows_read += batch.num_rows
+            self._bytes_held += batch.nbytes
+            if split.rows:
+                step = split.size_bytes * batch.num_rows / split.rows
+                counted += step
+                self._bytes_read += step
+            await queue.send(batch)
+            del batch
+        self._bytes_read += split.size_bytes - counted
+        self._splits_done += 1
+
+    async def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        return await anyio.to_thread.run_sync(
+            next, batches, None, limiter=self._read_limiter, abandon_on_cancel=True
+        )
+
+    async def _ship(
+        self, queue: MemoryObjectReceiveStream[pa.RecordBatch], fabric: Fabric
+    ) -> None:
+        async with queue:
+            async for batch in queue:
+                await fabric.send(batch)
+                del batch
+        await fabric.end()
+
+    async def _collect(self, fabric: Fabric) -> None:
+        async for arrived in fabric:
+            batch = unshared(arrived)
+            del arrived
+            size = batch.nbytes
+            for partition, start, stop in fabric.runs(batch):
+                share = size * (stop - start) // batch.num_rows
+                self._holding.add(partition, batch.slice(start, stop - start), share)
+            del batch
+            due = self._holding.due()
+            if due:
+                await self._flusher.write(due)
+        rest = self._holding.rest()
+        if rest:
+            await self._flusher.write(rest)
+        self._flusher.close()
+
+    def _open_file(self, partition: int) -> PartitionFile:
+        job = self._job
+        name = part_name(partition, job.run_id, job.output_format)
+        return open_partition(Path(job.folder) / name, self._encoding)
+
+    async def _report(self, fabric: Fabric) -> None:
+        while True:
+            say(self._out, self._progress(fabric))
+            await anyio.sleep(REPORT_INTERVAL_S)
+
+    def _progress(self, fabric: Fabric) -> Progress:
+        state = "reading" if self._reading else "writing"
+        if self._reading and self._flusher.busy:
+            state = "reading and writing"
+        return Progress(
+            state=state,
+            splits_done=self._splits_done,
+            rows_read=self._rows_read,
+            bytes_read=round(self._bytes_read),
+            bytes_held=self._bytes_held,
+            rows_written=self._flusher.rows_written,
+            bytes_sent=fabric.bytes_sent,
+            rss_bytes=rss_bytes(),
+        )
+
+
+def shuffle_config(run_id: str, budget: Budget | None) -> ShuffleConfig:
+    """The fabric's settings; the run's id keeps the workers of other runs out."""
+    if budget is None:
+        return ShuffleConfig(cluster=f"laminar-shuffle-{run_id}")
+    return ShuffleConfig(
+        cluster=f"laminar-shuffle-{run_id}",
+        window_bytes=budget.window_bytes,
+        target_frame_bytes=budget.frame_bytes,
+    )
+
+
+def say(out: BinaryIO, message: FromWorker) -> None:
+    """Tell the job's process. One small write: a pipe takes it whole."""
+    out.write(encode(message))
+    out.flush()
+
+
+def listen(
+    source: BinaryIO, portal: BlockingPortal, messages: MemoryObjectSendStream[AnyMessage]
+) -> None:
+    """Pass on what the job's process says; when it is gone, so is this process.
+
+    Runs in a thread of its own, so that the end is noticed whatever the loop is doing.
+    """
+    for line in source:
+        message = decode(line)
+        portal.start_task_soon(messages.send, message)
+    os._exit(1)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that explains a failed group: the most specific one, by the failure's kind."""
+    order = ["input", "output", "key", "config", "internal", "peer"]
+    leaves = list(_leaves(error))
+    return min(leaves, key=lambda leaf: order.index(failure_of(leaf).kind))
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

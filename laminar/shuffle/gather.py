@@ -1,0 +1,286 @@
+"""Picks rows out of Arrow arrays of any layout, into buffers that hold only those rows.
+
+pyarrow's own ``take`` does most of it. It has no kernel for views (``string_view``,
+``binary_view``) and run-end-encoded arrays, alone or nested, and for list views it keeps all
+items of the source alive; those are rebuilt here. The type of an array, with the metadata
+and nullability of the fields inside, never changes.
+
+A view array is 16 bytes a row, with the value inside when it has 12 bytes or fewer and a
+reference into shared data otherwise. Picking rows moves the 16 bytes; :func:`compact` then
+leaves behind the data that no row refers to, which would travel with every slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+Positions: TypeAlias = npt.NDArray[np.int64]
+
+_VIEW_BYTES: Final = 16
+_VIEW_INLINE_BYTES_MAX: Final = 12
+_INT32_MAX: Final = 2**31 - 1
+
+
+def gather(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
+    """The rows of ``array`` at ``positions``, in that order, in buffers of their own.
+
+    ``positions`` are ``0 … len(array) - 1``, repeats allowed; they are not checked.
+    A dictionary is shared, not copied.
+    """
+    if is_plain(array.type):
+        return _take(array, positions)
+    if is_view(array.type):
+        return compact(_take_views(array, positions))
+    return _rebuilder(array.type)(array, positions)
+
+
+def gather_parts(
+    array: pa.Array[Any], positions: Positions, cuts: Sequence[int]
+) -> list[pa.Array[Any]]:
+    """The rows at ``positions[cuts[i] : cuts[i + 1]]`` for each ``i``.
+
+    The parts are slices of one taken array where a slice carries only its own rows when it
+    is sent, and arrays of their own otherwise.
+    """
+    ranges = list(pairwise(cuts))
+    if is_plain(array.type):
+        taken = gather(array, positions)
+        return [taken.slice(start, stop - start) for start, stop in ranges]
+    if is_view(array.type):
+        taken = compact(_take_views(array, positions))
+        if len(taken.buffers()) > 2 and len(ranges) > 1:
+            return _pack_views(taken, cuts)
+        return [taken.slice(start, stop - start) for start, stop in ranges]
+    return [gather(array, positions[start:stop]) for start, stop in ranges]
+
+
+def is_view(kind: pa.DataType) -> bool:
+    """Whether ``kind`` is ``string_view`` or ``binary_view``."""
+    return pat.is_string_view(kind) or pat.is_binary_view(kind)
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    """Whether pyarrow's ``take`` handles ``kind``, and with buffers of the result's own."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return is_plain(kind.storage_type)
+    if is_view(kind) or pat.is_run_end_encoded(kind):
+        return False
+    if pat.is_list_view(kind) or pat.is_large_list_view(kind):
+        return False
+    inner: Any = kind
+    return all(is_plain(inner.field(index).type) for index in range(kind.num_fields))
+
+
+def compact(array: pa.Array[Any]) -> pa.Array[Any]:
+    """A view array without the data its rows do not refer to; itself when that is little."""
+    held = sum(buffer.size for buffer in array.buffers()[2:] if buffer is not None)
+    if held == 0:
+        return array
+    words = _view_words(array)
+    used = int(np.sum(words[:, 0] * _refers(array, words), dtype=np.int64))
+    if held * 4 <= used * 5:  # a copy would save no more than a fifth
+        return array
+    return _pack_views(array, [0, len(array)])[0]
+
+
+def _view_words(array: pa.Array[Any]) -> npt.NDArray[np.int32]:
+    """The views of an array as rows of length, prefix, buffer, offset: ``int32[n, 4]``."""
+    views: Any = array.buffers()[1]
+    if len(array) == 0:
+        return np.empty((0, 4), np.int32)
+    flat = np.frombuffer(views, np.int32, 4 * len(array), _VIEW_BYTES * array.offset)
+    return flat.reshape(-1, 4)
+
+
+def _refers(array: pa.Array[Any], words: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Which rows refer to data outside their view: those neither short nor null."""
+    refers = words[:, 0] > _VIEW_INLINE_BYTES_MAX
+    return refers & _valid(array) if array.null_count else refers
+
+
+def _pack_views(array: pa.Array[Any], cuts: Sequence[int]) -> list[pa.Array[Any]]:
+    """Slices of a view array at ``cuts``, each with just the data that its rows refer to."""
+    words = _view_words(array).copy()
+    refers = _refers(array, words)
+    if array.null_count:
+        words[~_valid(array)] = 0
+    stripped = words.copy()  # with all but the values outside of views emptied
+    stripped[:, 0] *= refers
+    if stripped[:, 0].sum(dtype=np.int64) > _INT32_MAX:  # more than one buffer can hold
+        return [array.slice(start, stop - start) for start, stop in pairwise(cuts)]
+    outside: Any = pa.Array.from_buffers(
+        pa.binary_view(), len(array), [None, _buffer(stripped), *array.buffers()[2:]]
+    ).cast(pa.binary())
+    _, offset_buffer, data = outside.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32, len(array) + 1)
+    bases = np.repeat(offsets[cuts[:-1]], np.diff(cuts))
+    keep = refers.astype(np.int32) - 1  # all bits where the value is within the view
+    words[:, 2] &= keep
+    words[:, 3] &= keep
+    words[:, 3] |= (offsets[:-1] - bases) & ~keep
+    validity = _bitmap(_valid(array)) if array.null_count else None
+    views = _buffer(words)
+    parts = []
+    for start, stop in pairwise(cuts):
+        first, count = int(offsets[start]), int(offsets[stop] - offsets[start])
+        buffers = [validity, views, data.slice(first, count)] if count else [validity, views]
+        parts.append(pa.Array.from_buffers(array.type, stop - start, buffers, offset=start))
+    return parts
+
+
+def _take(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
+    indices: Any = pa.array(positions)
+    taken: pa.Array[Any] = pc.take(array, indices, boundscheck=False)
+    return taken
+
+
+def _take_views(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
+    """Take the views as opaque 16-byte values; the data they refer to stays shared."""
+    if len(positions) == 0:
+        return pa.array([], array.type)
+    validity, views, *data = array.buffers()
+    opaque = pa.Array.from_buffers(
+        pa.binary(_VIEW_BYTES), len(array), [validity, views], array.null_count, array.offset
+    )
+    taken = _take(opaque, positions)
+    return pa.Array.from_buffers(array.type, len(taken), [*taken.buffers(), *data])
+
+
+def _valid(array: pa.Array[Any]) -> npt.NDArray[np.bool_]:
+    valid: npt.NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
+    return valid
+
+
+def _buffer(values: npt.NDArray[Any]) -> pa.Buffer:
+    contiguous: Any = np.ascontiguousarray(values)
+    return pa.py_buffer(contiguous)
+
+
+def _bitmap(valid: npt.NDArray[np.bool_]) -> pa.Buffer:
+    return _buffer(np.packbits(valid, bitorder="little"))
+
+
+def _validity(
+    array: pa.Array[Any], positions: Positions
+) -> tuple[pa.Buffer | None, npt.NDArray[np.bool_] | None]:
+    """The validity of the rows at ``positions``, as a bitmap and as booleans."""
+    if array.null_count == 0:
+        return None, None
+    valid = _valid(array)[positions]
+    return _bitmap(valid), valid
+
+
+def _ranges(starts: Positions, lengths: Positions) -> Positions:
+    """``starts[0], starts[0] + 1, …`` for ``lengths[0]`` positions, then the next range."""
+    stops = np.cumsum(lengths)
+    shift = np.repeat(starts - (stops - lengths), lengths)
+    positions: Positions = np.arange(len(shift), dtype=np.int64) + shift
+    return positions
+
+
+def _gather_struct(array: Any, positions: Positions) -> pa.Array[Any]:
+    validity, _ = _validity(array, positions)
+    children = [gather(array.field(index), positions) for index in range(array.type.num_fields)]
+    return pa.Array.from_buffers(array.type, len(positions), [validity], children=children)
+
+
+def _gather_list(array: Any, positions: Positions) -> pa.Array[Any]:
+    """Lists, large lists and maps."""
+    offsets = array.offsets.to_numpy()
+    validity, valid = _validity(array, positions)
+    starts = offsets[:-1][positions].astype(np.int64)
+    lengths = offsets[1:][positions] - starts
+    if valid is not None:
+        lengths[~valid] = 0
+    items = gather(array.values, _ranges(starts, lengths))
+    stops = np.zeros(len(positions) + 1, offsets.dtype)
+    np.cumsum(lengths, out=stops[1:])
+    buffers = [validity, _buffer(stops)]
+    return pa.Array.from_buffers(array.type, len(positions), buffers, children=[items])
+
+
+def _gather_fixed_size_list(array: Any, positions: Positions) -> pa.Array[Any]:
+    size = array.type.list_size
+    validity, _ = _validity(array, positions)
+    item_positions = np.add.outer((positions + array.offset) * size, np.arange(size)).ravel()
+    items = gather(array.values, item_positions)
+    return pa.Array.from_buffers(array.type, len(positions), [validity], children=[items])
+
+
+def _gather_list_view(array: Any, positions: Positions) -> pa.Array[Any]:
+    offsets, sizes = array.offsets.to_numpy(), array.sizes.to_numpy()
+    validity, valid = _validity(array, positions)
+    starts = offsets[positions].astype(np.int64)
+    lengths = sizes[positions].astype(np.int64)
+    if valid is not None:  # offsets and sizes of a null mean nothing
+        starts[~valid] = lengths[~valid] = 0
+    items = array.values
+    if lengths.sum() <= len(items):  # else rows share items, and a copy would be larger
+        items = gather(items, _ranges(starts, lengths))
+        starts = np.cumsum(lengths) - lengths
+    buffers = [
+        validity,
+        _buffer(starts.astype(offsets.dtype)),
+        _buffer(lengths.astype(sizes.dtype)),
+    ]
+    return pa.Array.from_buffers(array.type, len(positions), buffers, children=[items])
+
+
+def _gather_run_end_encoded(array: Any, positions: Positions) -> pa.Array[Any]:
+    """Find the run of each row; neighbours from one run become one run again."""
+    ends = array.run_ends.to_numpy()
+    runs = np.searchsorted(ends, positions + array.offset, side="right")
+    starts = np.flatnonzero(np.diff(runs, prepend=-1))
+    stops = np.append(starts, len(positions))[1:].astype(ends.dtype)
+    values = gather(array.values, runs[starts])
+    return pa.RunEndEncodedArray.from_arrays(pa.array(stops), values, type=array.type)
+
+
+def _gather_union(array: Any, positions: Positions) -> pa.Array[Any]:
+    kind = array.type
+    codes = array.type_codes.to_numpy()[positions]
+    if kind.mode == "sparse":
+        children = [gather(array.field(index), positions) for index in range(kind.num_fields)]
+        buffers = [None, _buffer(codes)]
+        return pa.Array.from_buffers(kind, len(positions), buffers, children=children)
+    old_offsets = array.offsets.to_numpy()[positions].astype(np.int64)
+    offsets = np.empty(len(positions), np.int32)
+    children = []
+    for index, code in enumerate(kind.type_codes):
+        here = codes == code
+        children.append(gather(array.field(index), old_offsets[here]))
+        offsets[here] = np.arange(len(children[-1]))
+    buffers = [None, _buffer(codes), _buffer(offsets)]
+    return pa.Array.from_buffers(kind, len(positions), buffers, children=children)
+
+
+def _gather_extension(array: Any, positions: Positions) -> pa.Array[Any]:
+    return pa.ExtensionArray.from_storage(array.type, gather(array.storage, positions))
+
+
+_Rebuilder: TypeAlias = Callable[[Any, Positions], "pa.Array[Any]"]
+
+
+def _rebuilder(kind: pa.DataType) -> _Rebuilder:
+    """What picks rows of a type that is neither plain nor a view."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _gather_extension
+    if pat.is_struct(kind):
+        return _gather_struct
+    if pat.is_fixed_size_list(kind):
+        return _gather_fixed_size_list
+    if pat.is_list_view(kind) or pat.is_large_list_view(kind):
+        return _gather_list_view
+    if pat.is_run_end_encoded(kind):
+        return _gather_run_end_encoded
+    if pat.is_union(kind):
+        return _gather_union
+    return _gather_list

@@ -1,0 +1,234 @@
+"""The receiving half of a session with one peer: order, credit, and what is still to be taken.
+
+Pure: frames go in, messages and replies come out. Who accepts, reads and waits is
+:mod:`laminar.shuffle.receiver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from laminar.config import ShuffleConfig
+from laminar.errors import ProtocolError
+from laminar.model import Incarnation, NodeId
+from laminar.shuffle import control
+from laminar.shuffle.arrow import BatchDecoder
+from laminar.shuffle.frames import SEQUENCED_MAX, Flag, Frame, Kind, encode_frame
+from laminar.shuffle.messages import (
+    Barrier,
+    ChannelMessage,
+    Close,
+    Data,
+    End,
+    Hello,
+    Watermark,
+    Welcome,
+)
+from laminar.shuffle.outbound import ChannelStatistics
+from laminar.shuffle.window import ReceiveWindow
+
+
+class Mailbox(Protocol):
+    """Where a channel puts its frames, in order; the driver's inbox."""
+
+    def put(self, channel: InboundChannel, frame: Frame) -> None:
+        """Keep ``frame`` until the user takes it."""
+
+
+class InboundChannel:
+    """One named lane from the peer: decodes what the user takes, and counts it."""
+
+    def __init__(self, session: InboundSession, name: str, mailbox: Mailbox) -> None:
+        self.session = session
+        self.name = name
+        self.mailbox = mailbox
+        self.ended = False
+        self.window = ReceiveWindow(
+            session.config.window_bytes, session.config.control_frames_max
+        )
+        self.batches = 0
+        self.bytes = 0
+        self._decoder = BatchDecoder()
+
+    def take(self, frame: Frame) -> ChannelMessage:
+        """The message in the oldest frame of this channel, which is thereby consumed.
+
+        Raises :class:`~laminar.errors.ProtocolError` when it cannot be decoded.
+        """
+        kind = frame.kind
+        charge = len(frame.body) if kind == Kind.DATA else 0
+        if self.window.consume(charge):
+            self.session.owe_credit(self)
+        if kind == Kind.DATA:
+            self.batches += 1
+            return self._data(frame)
+        body = frame.body_bytes()
+        if kind == Kind.WATERMARK:
+            return Watermark(control.decode_timestamp(body), self.name)
+        if kind == Kind.BARRIER:
+            barrier, last = control.decode_barrier(body)
+            if last != frame.sequence - 1:
+                raise ProtocolError(
+                    "gap", f"barrier {frame.sequence} says it follows {last} on {self.name!r}"
+                )
+            return Barrier(barrier, self.name)
+        return End(self.name)
+
+    def _data(self, frame: Frame) -> Data:
+        vnode = control.decode_vnode(frame.body) if frame.flags & Flag.VNODE else None
+        start = 0 if vnode is None else control.VNODE.size
+        starts_stream = bool(frame.flags & Flag.STREAM_START)
+        return Data(self._decoder.decode(frame.body, start, starts_stream), self.name, vnode)
+
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(
+            frames=self.window.received,
+            batches=self.batches,
+            bytes=self.bytes,
+            window_used_bytes=self.window.held_bytes,
+        )
+
+
+class InboundSession:
+    """What one life of a peer has sent, across as many connections as it took.
+
+    ``mailbox_of`` names the mailbox of a new channel.
+    """
+
+    def __init__(
+        self, hello: Hello, config: ShuffleConfig, mailbox_of: Callable[[str], Mailbox]
+    ) -> None:
+        self.peer: NodeId = hello.node
+        self.incarnation = hello.incarnation
+        self.config = config
+        self.round = 0
+        self.channels: dict[str, InboundChannel] = {}
+        self.connections = 0
+        self.duplicates = 0
+        """Frames that came again after a reconnect and were dropped."""
+        self._mailbox_of = mailbox_of
+        self._by_number: dict[int, InboundChannel] = {}
+        self._owing: dict[str, InboundChannel] = {}
+        self._outbox: list[bytes] = []
+
+    # -- the connection ------------------------------------------------------------------
+
+    def attach(self, hello: Hello, local: NodeId, incarnation: Incarnation) -> bytes:
+        """Begin a connection, superseding the one before; the frame that answers ``hello``.
+
+        Raises :class:`~laminar.errors.ProtocolError` when ``hello`` is of an older round
+        than a connection that this session has seen.
+        """
+        if hello.round <= self.round:
+            raise ProtocolError("round", f"round {hello.round} of {self.peer} is not new")
+        self.round = hello.round
+        self.connections += 1
+        self._by_number.clear()
+        self._owing.clear()
+        self._outbox.clear()
+        welcome = Welcome(
+            node=local,
+            incarnation=incarnation,
+            window_bytes=self.config.window_bytes,
+            control_frames=self.config.control_frames_max,
+            received={name: channel.window.received for name, channel in self.channels.items()},
+            consumed={name: channel.window.report() for name, channel in self.channels.items()},
+        )
+        return encode_frame(Kind.WELCOME, control.encode_welcome(welcome))
+
+    def admit(self, kind: int, number: int, length: int) -> None:
+        """Refuse a large body before memory is taken for it.
+
+        Raises :class:`~laminar.errors.ProtocolError`.
+        """
+        if kind == Kind.DATA:
+            self._channel(number).window.check_room(length)
+
+    def on_frames(self, frames: Iterable[Frame]) -> Close | None:
+        """Take in frames of the current connection; ``Close`` when the peer says goodbye.
+
+        Raises :class:`~laminar.errors.ProtocolError`; what came before the offending frame
+        has been taken in.
+        """
+        data = Kind.DATA.value
+        by_number = self._by_number
+        for frame in frames:
+            kind = frame.kind
+            if kind > SEQUENCED_MAX:
+                close = self._on_connection_frame(frame)
+                if close is not None:
+                    return close
+                continue
+            channel = by_number.get(frame.channel) or self._channel(frame.channel)
+            charge = 0
+            if kind == data:
+                charge = len(frame.body)
+                if charge == 0:
+                    raise ProtocolError("arrow", "a DATA frame without body")
+            if not channel.window.receive(frame.sequence, charge):
+                self.duplicates += 1
+                continue
+            if channel.ended:
+                raise ProtocolError("order", f"a frame follows the end of {channel.name!r}")
+            channel.ended = kind == Kind.END
+            channel.bytes += charge
+            channel.mailbox.put(channel, frame)
+        return None
+
+    def _on_connection_frame(self, frame: Frame) -> Close | None:
+        body = frame.body_bytes()
+        if frame.kind == Kind.OPEN:
+            self._open(frame.channel, control.decode_channel_name(body))
+        elif frame.kind == Kind.PING:
+            self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
+        elif frame.kind == Kind.CLOSE:
+            return control.decode_close(body)
+        elif frame.kind != Kind.PONG:
+            raise ProtocolError("order", f"a sender does not send {Kind(frame.kind).name} here")
+        return None
+
+    def _open(self, number: int, name: str) -> None:
+        if number in self._by_number:
+            raise ProtocolError("channel", f"channel {number} was opened twice")
+        channel = self.channels.get(name)
+        if channel is None:
+            if len(self.channels) >= self.config.channels_max:
+                raise ProtocolError("channel", f"more than {self.config.channels_max} channels")
+            channel = InboundChannel(self, name, self._mailbox_of(name))
+            self.channels[name] = channel
+        elif channel in self._by_number.values():
+            raise ProtocolError("channel", f"channel {name!r} was opened twice")
+        self._by_number[number] = channel
+
+    def _channel(self, number: int) -> InboundChannel:
+        channel = self._by_number.get(number)
+        if channel is None:
+            raise ProtocolError("channel", f"channel {number} was not opened")
+        return channel
+
+    # -- what the user takes -------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether every channel has ended, so that nothing is missing when the peer goes."""
+        return all(channel.ended for channel in self.channels.values())
+
+    def owe_credit(self, channel: InboundChannel) -> None:
+        """Tell the peer at the next opportunity how far the user of ``channel`` is."""
+        self._owing[channel.name] = channel
+
+    @property
+    def has_work(self) -> bool:
+        """Whether :meth:`take` would return something."""
+        return bool(self._owing or self._outbox)
+
+    def take(self) -> list[bytes]:
+        """The replies to send now."""
+        replies, self._outbox = self._outbox, []
+        for number, channel in self._by_number.items():
+            if channel.name in self._owing:
+                sequence = channel.window.report()
+                replies.append(encode_frame(Kind.CREDIT, channel=number, sequence=sequence))
+        self._owing.clear()
+        return replies

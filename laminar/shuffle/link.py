@@ -1,0 +1,278 @@
+"""The driver of one peer's outbound session: dials, greets, reads, writes, dials again.
+
+A link lives in the sender's task group. It decides nothing: what to send and what an answer
+means is the session's to say.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
+
+import anyio
+
+from laminar.config import ShuffleConfig
+from laminar.errors import (
+    LaminarError,
+    PeerLostError,
+    PeerUnreachableError,
+    ProtocolError,
+    RemoteError,
+    StreamBrokenError,
+    StreamError,
+    UnknownPeerError,
+)
+from laminar.net.stream import ByteStream, Network, receive_exactly
+from laminar.shuffle.arrow import batches_of
+from laminar.shuffle.backoff import backoff_s
+from laminar.shuffle.frames import (
+    PREFACE,
+    FrameDecoder,
+    encode_preface,
+    negotiate,
+)
+from laminar.shuffle.messages import ChannelMessage, Data
+from laminar.shuffle.outbound import OutboundChannel, OutboundSession
+
+WRITE_BYTES = 1024 * 1024
+"""About how much one call of the stream sends."""
+
+
+class Link:
+    """A peer of a sender: its session, and the connection if there is one."""
+
+    def __init__(
+        self,
+        session: OutboundSession,
+        config: ShuffleConfig,
+        network: Network,
+        resolve: Callable[[], Awaitable[str]],
+        rng: random.Random,
+    ) -> None:
+        self.session = session
+        self.alive = False
+        """The liveness flag: whether there is a connection that works as far as we know."""
+        self.connections = 0
+        self.failure: LaminarError | None = None
+        """Why the link gave up; it is of no use afterwards."""
+        self.failure_told = False
+        """Whether some caller has been given the failure."""
+        self._config = config
+        self._network = network
+        self._resolve = resolve
+        self._rng = rng
+        self._writer_sleeps: anyio.Event | None = None
+        self._progress = anyio.Event()
+        self._locks: dict[str, anyio.Lock] = {}
+        self._closing = False
+        self._fruitful = False
+        """Whether the connection brought anything after the handshake."""
+        self._fruitless = 0
+        """Connections in a row that did not."""
+
+    # -- the callers' side ---------------------------------------------------------------
+
+    def offer(self, message: ChannelMessage) -> bool:
+        """Queue ``message`` if there is room for it now. Raises the link's failure."""
+        if self.failure is not None:
+            raise self.tell_failure()
+        if not self.session.offer(message):
+            return False
+        if self._writer_sleeps is not None:
+            self.wake_writer()
+        return True
+
+    async def send(self, message: ChannelMessage) -> None:
+        """Queue ``message``, waiting for room behind those who came before."""
+        channel = self.session.channel(message.channel)
+        lock = self._locks.setdefault(channel.name, anyio.Lock())
+        channel.waiting += 1
+        try:
+            async with lock:
+                if isinstance(message, Data):
+                    await self._send_batch(channel, message)
+                else:
+                    await self.until(lambda: self.session.offer(message, in_turn=True))
+                    self.wake_writer()
+        finally:
+            channel.waiting -= 1
+
+    async def _send_batch(self, channel: OutboundChannel, message: Data) -> None:
+        for batch in batches_of(message.batch):
+            for piece in self.session.pieces(batch):
+                await self.until(
+                    lambda piece=piece: self.session.offer_piece(channel, piece, message)
+                )
+                self.wake_writer()
+
+    async def flush(self) -> None:
+        """Wait until the peer has received everything queued so far."""
+        token = self.session.request_flush()
+        self.wake_writer()
+        await self.until(lambda: self.session.flushed >= token)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until ``condition`` holds, trying after each answer of the peer.
+
+        Raises the link's failure.
+        """
+        while True:
+            if self.failure is not None:
+                raise self.tell_failure()
+            if condition():
+                return
+            await self._progress.wait()
+
+    def tell_failure(self) -> LaminarError:
+        """The failure, which from now on counts as told."""
+        assert self.failure is not None
+        self.failure_told = True
+        return self.failure
+
+    def wake_writer(self) -> None:
+        """There may be something to write."""
+        if self._writer_sleeps is not None:
+            self._writer_sleeps.set()
+            self._writer_sleeps = None
+
+    def _made_progress(self) -> None:
+        self._progress.set()
+        self._progress = anyio.Event()
+
+    # -- the connection's side -----------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep a connection to the peer until it is lost for good or the link is closed."""
+        try:
+            while not self._closing:
+                stream, decoder = await self._connect()
+                with closing(stream):
+                    await self._serve(stream, decoder)
+                if not self._fruitful:
+                    await anyio.sleep(backoff_s(self._fruitless, self._config, self._rng))
+                    self._fruitless += 1
+        except (RemoteError, UnknownPeerError) as error:
+            self.failure = error
+        finally:
+            self.alive = False
+            self.session.detach()
+            self._made_progress()
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye behind everything queued, and wait until the peer has hung up."""
+        self._closing = True
+        if self.alive:
+            self.session.request_close(reason)
+            self.wake_writer()
+            while self.alive:
+                await self._progress.wait()
+
+    async def _connect(self) -> tuple[ByteStream, FrameDecoder]:
+        """Dial until it works; give up, or if nothing is at stake go to sleep, in time."""
+        attempt = 0
+        deadline = anyio.current_time() + self._config.reconnect_timeout_s
+        while True:
+            try:
+                with anyio.fail_after(self._config.dial_timeout_s):
+                    return await self._dial()
+            except (StreamError, ProtocolError, UnknownPeerError, TimeoutError) as error:
+                failure = error
+            pause = backoff_s(attempt, self._config, self._rng)
+            attempt += 1
+            if anyio.current_time() + pause >= deadline:
+                if self.session.outstanding:
+                    raise self._give_up(failure)
+                await self._sleep_until_needed()
+                deadline = anyio.current_time() + self._config.reconnect_timeout_s
+                attempt = 0
+            else:
+                await anyio.sleep(pause)
+
+    def _give_up(self, failure: Exception) -> RemoteError:
+        why = str(failure) or "no answer"
+        after = f"after {self._config.reconnect_timeout_s:g} s of trying"
+        if self.connections:
+            return PeerLostError(f"peer {self.session.peer} is lost {after}: {why}")
+        return PeerUnreachableError(f"peer {self.session.peer} is unreachable {after}: {why}")
+
+    async def _dial(self) -> tuple[ByteStream, FrameDecoder]:
+        """Connect and shake hands once, with the address as it is now."""
+        stream = await self._network.connect(await self._resolve())
+        try:
+            await stream.send_vectored([encode_preface(), self.session.hello()])
+            negotiate(await receive_exactly(stream, PREFACE.size))
+            decoder = FrameDecoder(_no_data)
+            decoder.open_for_data(_no_data, 0)
+            await self._receive(stream, decoder)
+        except BaseException:
+            self.session.detach()
+            stream.close()
+            raise
+        self.connections += 1
+        self.alive = True
+        self._fruitful = False
+        return stream, decoder
+
+    async def _serve(self, stream: ByteStream, decoder: FrameDecoder) -> None:
+        """Read and write until the connection ends; raise when the peer is lost with it."""
+        failure: RemoteError | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write, stream)
+            try:
+                while True:
+                    await self._receive(stream, decoder)
+                    self._fruitful, self._fruitless = True, 0
+            except StreamError:
+                pass  # only this connection is gone: the session resumes on the next one
+            except RemoteError as error:
+                failure = error
+            finally:
+                tasks.cancel_scope.cancel()
+        self.alive = False
+        self.session.detach()
+        self._made_progress()
+        if failure is not None:
+            if self.session.outstanding or not isinstance(failure, PeerLostError):
+                raise failure
+            await self._sleep_until_needed()
+
+    async def _receive(self, stream: ByteStream, decoder: FrameDecoder) -> None:
+        """Receive once, at least until one frame is complete, and act on what came."""
+        frames: Iterable[object] = ()
+        while not frames:
+            count = await stream.receive_into(decoder.buffer())
+            if count == 0:
+                raise StreamBrokenError(f"peer {self.session.peer} closed the connection")
+            frames = received = decoder.received(count)
+            for frame in received:
+                self.session.on_frame(frame)
+        self._made_progress()
+        if self.session.has_work:
+            self.wake_writer()
+
+    async def _write(self, stream: ByteStream) -> None:
+        """Send what the session has to send, and sleep while there is nothing."""
+        try:
+            while not self.session.said_goodbye:
+                buffers = self.session.take(WRITE_BYTES)
+                if buffers:
+                    await stream.send_vectored(buffers)
+                else:
+                    self._writer_sleeps = sleeps = anyio.Event()
+                    await sleeps.wait()
+            stream.send_eof()
+        except StreamError:
+            stream.close()  # the reader hears of it, and ends the connection
+        finally:
+            self._writer_sleeps = None
+
+    async def _sleep_until_needed(self) -> None:
+        """Wait, without a connection, until there is something to send."""
+        while not self.session.outstanding and not self._closing:
+            self._writer_sleeps = sleeps = anyio.Event()
+            await sleeps.wait()
+
+
+def _no_data(kind: int, channel: int, length: int) -> None:
+    raise ProtocolError("order", f"a receiver does not send a body of {length} bytes")

@@ -1,0 +1,434 @@
+"""``ShuffleReceiver``: the receiving end of the fabric."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
+from laminar.config import ShuffleConfig
+from laminar.errors import (
+    ClosedError,
+    PeerLostError,
+    PeerRestartedError,
+    ProtocolError,
+    RemoteError,
+    StreamBrokenError,
+    StreamClosedError,
+    StreamError,
+)
+from laminar.model import Incarnation, NodeId, node_id
+from laminar.net.stream import ByteStream, Listener, Network, receive_exactly
+from laminar.net.tasks import leave
+from laminar.net.tcp import TcpNetwork, parse_addr
+from laminar.shuffle import control
+from laminar.shuffle.frames import (
+    CONTROL_BODY_BYTES_MAX,
+    PREFACE,
+    Frame,
+    FrameDecoder,
+    Kind,
+    encode_frame,
+    encode_preface,
+    negotiate,
+)
+from laminar.shuffle.inbound import InboundSession
+from laminar.shuffle.inbox import Envelope, Inbox
+from laminar.shuffle.messages import Close
+from laminar.shuffle.outbound import ChannelStatistics
+from laminar.shuffle.peers import Peers
+
+ACCEPT_PAUSE_S = 0.1
+"""Pause after a failed accept: when descriptors are short, some must be closed first."""
+
+REFUSAL_TIMEOUT_S = 1.0
+"""Longest time for telling a peer why it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatistics:
+    """A snapshot of what was received from one peer."""
+
+    alive: bool
+    connections: int
+    """How many connections there have been."""
+    duplicates: int
+    """Frames that came again after a reconnect and were dropped."""
+    channels: Mapping[str, ChannelStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverStatistics:
+    """A snapshot of a receiver."""
+
+    peers: Mapping[NodeId, PeerStatistics]
+    drops: Mapping[str, int]
+    """Connections that were refused or cut off, by reason."""
+    accept_failures: int
+
+
+class _Connection:
+    """The current connection of a session, and how to wake its writer."""
+
+    def __init__(self, stream: ByteStream, session: InboundSession) -> None:
+        self.stream = stream
+        self.session = session
+        self.sleeps: anyio.Event | None = None
+
+    def wake(self) -> None:
+        if self.sleeps is not None:
+            self.sleeps.set()
+            self.sleeps = None
+
+
+class ShuffleReceiver:
+    """Accepts peers and delivers what they send, tagged with their ids.
+
+    Made by :meth:`bind`; an async context manager. :meth:`recv` delivers the channels that
+    nobody claimed with :meth:`channel`.
+    """
+
+    def __init__(
+        self,
+        local_id: str,
+        addr: str,
+        *,
+        advertise: str | None = None,
+        kv: ClusterKv | None = None,
+        config: ShuffleConfig | None = None,
+        network: Network | None = None,
+        incarnation: int | None = None,
+    ) -> None:
+        parse_addr(addr)
+        self.local_id = node_id(local_id)
+        self.config = config or ShuffleConfig()
+        self._addr = addr
+        self._advertise = advertise
+        self._kv = kv
+        self._network = network or TcpNetwork()
+        self._incarnation = Incarnation(time.time_ns() if incarnation is None else incarnation)
+        self._peers = Peers(self.local_id, self.config, self._inbox_of)
+        self._connections: dict[NodeId, _Connection] = {}
+        self._inbox = Inbox(self)
+        self._claimed: dict[str, Inbox] = {}
+        self._drops: Counter[str] = Counter()
+        self._accept_failures = 0
+        self._greeting = 0
+        self._listener: Listener | None = None
+        self._tasks: TaskGroup | None = None
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    def bind(
+        cls,
+        local_id: str,
+        addr: str = "127.0.0.1:0",
+        *,
+        advertise: str | None = None,
+        kv: ClusterKv | None = None,
+        config: ShuffleConfig | None = None,
+        network: Network | None = None,
+        incarnation: int | None = None,
+    ) -> Self:
+        """A receiver that listens at ``addr`` (``host:port``; port 0 is chosen) in its block.
+
+        With a ``kv`` it publishes its address there, or ``advertise`` where peers reach it
+        under another one. Entering raises :class:`~laminar.errors.StreamBrokenError` when the
+        address cannot be bound.
+        """
+        return cls(
+            local_id,
+            addr,
+            advertise=advertise,
+            kv=kv,
+            config=config,
+            network=network,
+            incarnation=incarnation,
+        )
+
+    async def __aenter__(self) -> Self:
+        if self._listener is not None:
+            raise ClosedError("a ShuffleReceiver is entered only once")
+        self._listener = await self._network.listen(self._addr)
+        try:
+            if self._kv is not None:
+                await self._kv.write(SHUFFLE_ADDR_KEY, self._advertise or self.local_addr)
+            self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        except BaseException:
+            self._listener.close()
+            raise
+        self._tasks.start_soon(self._accept_loop, self._listener, self._tasks)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._listener is not None and self._tasks is not None
+        self._listener.close()
+        self._tasks.cancel_scope.cancel()
+        for inbox in (self._inbox, *self._claimed.values()):
+            inbox.close()
+        await leave(self._stack, exc)
+        if self._kv is not None:
+            with anyio.move_on_after(self.config.close_timeout_s, shield=True):
+                await self._kv.delete(SHUFFLE_ADDR_KEY)
+
+    # -- receiving -----------------------------------------------------------------------
+
+    @property
+    def local_addr(self) -> str:
+        """The address this receiver listens at, ``host:port``."""
+        if self._listener is None:
+            raise ClosedError("this ShuffleReceiver is not open; use it inside its async with")
+        return self._listener.local_addr
+
+    async def recv(self) -> Envelope:
+        """Wait for the next message of an unclaimed channel: ``(peer_id, message)``.
+
+        See :meth:`Inbox.recv <laminar.shuffle.inbox.Inbox.recv>` for what it raises.
+        """
+        return await self._inbox.recv()
+
+    def drain_available(self) -> list[Envelope]:
+        """Everything of the unclaimed channels that is here now, barriers included."""
+        return self._inbox.drain_available()
+
+    def __aiter__(self) -> Inbox:
+        return self._inbox
+
+    def channel(self, name: str) -> Inbox:
+        """Claim the channels called ``name``, of all peers: only the returned inbox has them."""
+        inbox = self._claimed.get(name)
+        if inbox is None:
+            inbox = self._claimed[name] = Inbox(self)
+            self._inbox.split_off(name, inbox)
+            for session in self._peers.sessions.values():
+                if name in session.channels:
+                    session.channels[name].mailbox = inbox
+        return inbox
+
+    def statistics(self) -> ReceiverStatistics:
+        """A snapshot of all peers."""
+        return ReceiverStatistics(
+            peers={
+                peer: PeerStatistics(
+                    alive=peer in self._connections,
+                    connections=session.connections,
+                    duplicates=session.duplicates,
+                    channels={name: c.statistics() for name, c in session.channels.items()},
+                )
+                for peer, session in self._peers.sessions.items()
+            },
+            drops=dict(self._drops),
+            accept_failures=self._accept_failures,
+        )
+
+    # -- the inboxes' side ---------------------------------------------------------------
+
+    def _inbox_of(self, name: str) -> Inbox:
+        return self._claimed.get(name, self._inbox)
+
+    def consumed(self, session: InboundSession) -> None:
+        """See :class:`~laminar.shuffle.inbox.Supply`."""
+        connection = self._connections.get(session.peer)
+        if connection is not None and connection.session is session:
+            connection.wake()
+
+    def broken(self, session: InboundSession, error: ProtocolError) -> None:
+        """See :class:`~laminar.shuffle.inbox.Supply`."""
+        self._drops[error.reason] += 1
+        self._lose(session, PeerLostError(f"peer {session.peer} was cut off: {error}"))
+        connection = self._connections.get(session.peer)
+        if connection is not None and connection.session is session:
+            connection.stream.close()
+
+    # -- connections ---------------------------------------------------------------------
+
+    async def _accept_loop(self, listener: Listener, tasks: TaskGroup) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except StreamClosedError:
+                return
+            except StreamError:
+                self._accept_failures += 1
+                await anyio.sleep(ACCEPT_PAUSE_S)
+                continue
+            if self._greeting >= self.config.handshakes_max:
+                self._drops["handshakes"] += 1
+                stream.close()
+                continue
+            self._greeting += 1
+            tasks.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: ByteStream) -> None:
+        """One connection, from its greeting to its end."""
+        with closing(stream):
+            try:
+                connection, decoder = await self._greet(stream)
+            except ProtocolError as error:
+                await self._refuse(stream, error)
+                return
+            except TimeoutError:
+                self._drops["timeout"] += 1
+                return
+            except StreamError:
+                self._drops["handshake"] += 1
+                return
+            finally:
+                self._greeting -= 1
+            session = connection.session
+            outcome = await self._run(connection, decoder)
+            if self._connections.get(session.peer) is not connection:
+                return  # a newer connection has taken over
+            del self._connections[session.peer]
+        if isinstance(outcome, Close):
+            self._farewell(session, outcome)
+        elif isinstance(outcome, ProtocolError):
+            self._lose(session, PeerLostError(f"peer {session.peer} was cut off: {outcome}"))
+        else:
+            await self._await_return(session, outcome)
+
+    async def _greet(self, stream: ByteStream) -> tuple[_Connection, FrameDecoder]:
+        """Shake hands; from then on the connection is the current one of its session."""
+        with anyio.fail_after(self.config.handshake_timeout_s):
+            negotiate(await receive_exactly(stream, PREFACE.size))
+            decoder = FrameDecoder(_nothing_yet)
+            hello = control.decode_hello((await _first_frame(stream, decoder)).body_bytes())
+            session, ended = self._peers.greet(hello)
+            welcome = session.attach(hello, self.local_id, self._incarnation)
+            superseded = self._connections.pop(hello.node, None)
+            if superseded is not None:
+                superseded.stream.close()
+            if ended is not None:
+                self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
+            connection = self._connections[hello.node] = _Connection(stream, session)
+            decoder.open_for_data(session.admit, self.config.max_frame_bytes)
+            try:
+                await stream.send_vectored([encode_preface(), welcome])
+            except BaseException:
+                if self._connections.get(hello.node) is connection:
+                    del self._connections[hello.node]
+                raise
+        return connection, decoder
+
+    async def _refuse(self, stream: ByteStream, error: ProtocolError) -> None:
+        """Count, and tell the peer why if it listens."""
+        self._drops[error.reason] += 1
+        with anyio.move_on_after(REFUSAL_TIMEOUT_S):
+            try:
+                body = control.encode_close(Close(str(error)))
+                await stream.send_vectored([encode_preface(), encode_frame(Kind.CLOSE, body)])
+            except StreamError:
+                return
+
+    async def _run(
+        self, connection: _Connection, decoder: FrameDecoder
+    ) -> Close | ProtocolError | StreamError:
+        """Read and write until the connection ends; why it did."""
+        outcome: Close | ProtocolError | StreamError
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write, connection)
+            try:
+                outcome = await self._read(connection, decoder)
+            except (ProtocolError, StreamError) as error:
+                outcome = error
+            finally:
+                tasks.cancel_scope.cancel()
+        if isinstance(outcome, ProtocolError):
+            self._drops[outcome.reason] += 1
+            with anyio.move_on_after(REFUSAL_TIMEOUT_S):
+                try:
+                    body = control.encode_close(Close(str(outcome)))
+                    await connection.stream.send_vectored([encode_frame(Kind.CLOSE, body)])
+                except StreamError:
+                    pass  # it will find out by the end of the stream
+        return outcome
+
+    async def _read(self, connection: _Connection, decoder: FrameDecoder) -> Close:
+        """Receive until the peer says goodbye."""
+        session, stream = connection.session, connection.stream
+        while True:
+            count = await stream.receive_into(decoder.buffer())
+            if self._connections.get(session.peer) is not connection:
+                raise StreamClosedError("a newer connection of the peer has taken over")
+            if count == 0:
+                raise StreamBrokenError(f"peer {session.peer} closed the connection")
+            close = session.on_frames(decoder.received(count))
+            if close is not None:
+                return close
+            if connection.sleeps is not None and session.has_work:
+                connection.wake()
+
+    async def _write(self, connection: _Connection) -> None:
+        """Send credit and answers, and sleep while there are none."""
+        try:
+            while True:
+                replies = connection.session.take()
+                if replies:
+                    await connection.stream.send_vectored([b"".join(replies)])
+                else:
+                    connection.sleeps = sleeps = anyio.Event()
+                    await sleeps.wait()
+        except StreamError:
+            connection.stream.close()  # the reader hears of it, and ends the connection
+        finally:
+            connection.sleeps = None
+
+    # -- the end of a session ------------------------------------------------------------
+
+    async def _await_return(self, session: InboundSession, why: StreamError) -> None:
+        """The connection broke: give the peer time to come back, then report its loss."""
+        round_lost = session.round
+        await anyio.sleep(self.config.reconnect_timeout_s)
+        if session.round == round_lost and session.peer not in self._connections:
+            after = f"for {self.config.reconnect_timeout_s:g} s"
+            self._lose(session, PeerLostError(f"peer {session.peer} is gone {after}: {why}"))
+
+    def _farewell(self, session: InboundSession, close: Close) -> None:
+        """The peer left on purpose: tell those who have not seen the end of its channels."""
+        if self._peers.forget(session):
+            for inbox in self._unfinished(session):
+                inbox.put_message(session.peer, close)
+
+    def _lose(self, session: InboundSession, error: RemoteError) -> None:
+        if self._peers.forget(session):
+            self._tell(session, error)
+
+    def _tell(self, session: InboundSession, error: RemoteError) -> None:
+        for inbox in self._unfinished(session):
+            inbox.put_error(error)
+
+    def _unfinished(self, session: InboundSession) -> list[Inbox]:
+        """The inboxes that wait for more of this session."""
+        names = [name for name, channel in session.channels.items() if not channel.ended]
+        return list(dict.fromkeys(self._inbox_of(name) for name in names))
+
+
+async def _first_frame(stream: ByteStream, decoder: FrameDecoder) -> Frame:
+    frames: list[Frame] = []
+    while not frames:
+        count = await stream.receive_into(decoder.buffer())
+        if count == 0:
+            raise StreamBrokenError("the connection ended before the handshake")
+        frames = decoder.received(count)
+    if len(frames) > 1 or not decoder.idle:
+        raise ProtocolError("order", "the peer did not wait for the Welcome")
+    if frames[0].kind != Kind.HELLO:
+        raise ProtocolError("order", f"{Kind(frames[0].kind).name} instead of Hello")
+    return frames[0]
+
+
+def _nothing_yet(kind: int, channel: int, length: int) -> None:
+    raise ProtocolError("order", f"a body of {length} bytes before the handshake")

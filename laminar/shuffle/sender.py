@@ -1,0 +1,314 @@
+"""``ShuffleSender``: the sending end of the fabric."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import pyarrow as pa
+from anyio.abc import TaskGroup
+
+from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
+from laminar.config import ShuffleConfig
+from laminar.errors import (
+    ClosedError,
+    FanOutError,
+    LaminarError,
+    NoCreditError,
+    PeerLostError,
+    UnknownPeerError,
+)
+from laminar.model import CheckpointBarrier, Incarnation, NodeId, node_id
+from laminar.net.stream import Network
+from laminar.net.tasks import leave
+from laminar.net.tcp import TcpNetwork, parse_addr
+from laminar.shuffle.arrow import single_batch
+from laminar.shuffle.link import Link
+from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, ChannelMessage, Data
+from laminar.shuffle.outbound import ChannelStatistics, OutboundSession
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """A snapshot of what was sent to one peer."""
+
+    alive: bool
+    connections: int
+    """How many connections there have been: one, and one more per reconnect."""
+    frames_sent: int
+    """Frames of channels, those sent again after a reconnect included."""
+    bytes_sent: int
+    """Their bytes on the wire."""
+    channels: Mapping[str, ChannelStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderStatistics:
+    """A snapshot of a sender, by peer."""
+
+    peers: Mapping[NodeId, LinkStatistics]
+
+
+class ShuffleSender:
+    """Sends batches, barriers and watermarks to peers, over one lazy connection to each.
+
+    An async context manager: its connections live in its block. Leaving it waits, at most
+    ``close_timeout_s``, until the peers have received what was sent.
+
+    ``kv`` finds peers that nobody registered, and beats the registered address at every
+    dial. ``network``, ``rng`` and ``incarnation`` are there to be replaced in tests.
+    """
+
+    def __init__(
+        self,
+        local_id: str,
+        *,
+        kv: ClusterKv | None = None,
+        config: ShuffleConfig | None = None,
+        network: Network | None = None,
+        rng: random.Random | None = None,
+        incarnation: int | None = None,
+    ) -> None:
+        self.local_id = node_id(local_id)
+        self.config = config or ShuffleConfig()
+        self._kv = kv
+        self._network = network or TcpNetwork()
+        self._rng = rng or random.Random()
+        self._incarnation = time.time_ns() if incarnation is None else incarnation
+        self._addresses: dict[NodeId, str] = {}
+        self._links: dict[NodeId, Link] = {}
+        self._tasks: TaskGroup | None = None
+        self._closed = False
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise ClosedError("a ShuffleSender is entered only once")
+        self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._tasks is not None
+        failures: dict[NodeId, LaminarError] = {}
+        if exc_type is None:
+            failures = await self._drain()
+        self._closed = True
+        self._tasks.cancel_scope.cancel()
+        await leave(self._stack, exc)
+        _raise("closing", failures)
+
+    # -- sending -------------------------------------------------------------------------
+
+    def register_peer(self, peer: str, addr: str) -> None:
+        """Register, or replace, the address (``host:port``) of ``peer``."""
+        parse_addr(addr)
+        self._addresses[node_id(peer)] = addr
+
+    async def send_to(self, peer: str, message: ChannelMessage) -> None:
+        """Send ``message`` to ``peer`` in order on its channel.
+
+        Returns as soon as the window has room for it; waits, and holds up no other peer or
+        channel, while it has not. A batch may be any object with the Arrow PyCapsule
+        interface. A large one travels in several frames; if the call is cancelled meanwhile,
+        those that were queued still arrive.
+
+        Raises :class:`~laminar.errors.UnknownPeerError`, a
+        :class:`~laminar.errors.RemoteError` when the peer is lost (told once; the next call
+        starts anew), :class:`~laminar.errors.ChannelEndedError`, or
+        :class:`~laminar.errors.BatchTooLargeError`.
+        """
+        link = self._links.get(peer)  # type: ignore[call-overload]
+        if link is None or link.failure is not None:
+            link = await self._open(peer)
+        if isinstance(message, Data) and not isinstance(message.batch, pa.RecordBatch):
+            await link.send(message)
+        elif not link.offer(message):
+            await link.send(message)
+
+    def try_send(self, peer: str, message: ChannelMessage) -> None:
+        """Send without waiting.
+
+        Raises :class:`~laminar.errors.NoCreditError` when the window has no room for all of
+        it, and what :meth:`send_to` raises. The peer must be registered or connected, since
+        asking the KV takes time.
+        """
+        peer = node_id(peer)
+        link = self._live_link(peer)
+        if link is None:
+            if peer not in self._addresses:
+                raise UnknownPeerError(_unknown(peer))
+            link = self._start_link(peer)
+        if isinstance(message, Data) and not isinstance(message.batch, pa.RecordBatch):
+            message = Data(single_batch(message.batch), message.channel, message.vnode)
+        if not link.offer(message):
+            raise NoCreditError(f"no credit for {peer} on {message.channel!r} now")
+
+    async def open_channel(self, peer: str, channel: str) -> None:
+        """Open ``channel`` to ``peer`` before anything is sent on it.
+
+        The peer learns of it, and barriers fanned out from now on travel on it too.
+        """
+        link = await self._open(node_id(peer))
+        link.session.channel(channel)
+        link.wake_writer()
+
+    async def fan_out_barrier(self, peers: Iterable[str], barrier: CheckpointBarrier) -> None:
+        """Send ``barrier`` on every open channel to each of ``peers``, behind their data.
+
+        A peer without an open channel gets it on the default one. All peers are tried; those
+        that failed are reported together as :class:`~laminar.errors.FanOutError`.
+        """
+        failures: dict[NodeId, LaminarError] = {}
+        async with anyio.create_task_group() as tasks:
+            for peer in dict.fromkeys(node_id(peer) for peer in peers):
+                action = partial(self._send_barrier, peer, barrier)
+                tasks.start_soon(_collect, failures, peer, action)
+        if failures:
+            raise FanOutError(f"barrier {barrier.checkpoint_id}", failures)
+
+    async def _send_barrier(self, peer: NodeId, barrier: CheckpointBarrier) -> None:
+        link = await self._open(peer)
+        open_channels = [c.name for c in link.session.channels.values() if not c.ended]
+        failures: dict[str, LaminarError] = {}
+        async with anyio.create_task_group() as tasks:
+            for name in open_channels or [DEFAULT_CHANNEL]:
+                action = partial(self.send_to, peer, Barrier(barrier, name))
+                tasks.start_soon(_collect, failures, name, action)
+        _raise(f"barrier {barrier.checkpoint_id} to {peer}", failures)
+
+    async def flush(self) -> None:
+        """Wait until every peer has received everything sent to it so far.
+
+        Received, not consumed: a slow consumer does not hold this up. Raises the failure of
+        the one peer that was lost, or :class:`~laminar.errors.FanOutError` for several.
+        """
+        _raise("flush", await self._flush())
+
+    def is_alive(self, peer: str) -> bool:
+        """The liveness flag: whether there is a working connection to ``peer`` now."""
+        link = self._links.get(node_id(peer))
+        return link is not None and link.alive
+
+    def statistics(self) -> SenderStatistics:
+        """A snapshot of all links."""
+        return SenderStatistics({peer: _statistics(link) for peer, link in self._links.items()})
+
+    # -- links ---------------------------------------------------------------------------
+
+    def _live_link(self, peer: NodeId) -> Link | None:
+        """The link to ``peer``; raises, once, why the last one failed."""
+        if self._closed or self._tasks is None:
+            raise ClosedError("this ShuffleSender is not open; use it inside its async with")
+        link = self._links.get(peer)
+        if link is not None and link.failure is not None:
+            del self._links[peer]
+            if not link.failure_told:
+                raise link.tell_failure()
+            link = None
+        return link
+
+    async def _open(self, peer: str) -> Link:
+        peer = node_id(peer)
+        link = self._live_link(peer)
+        if link is None:
+            await self._resolve(peer)  # an unknown peer is the caller's error, at once
+            link = self._live_link(peer) or self._start_link(peer)
+        return link
+
+    def _start_link(self, peer: NodeId) -> Link:
+        assert self._tasks is not None
+        # Each session is a life of its own: what an earlier one lost must not look resumed.
+        self._incarnation += 1
+        incarnation = Incarnation(self._incarnation)
+        session = OutboundSession(self.local_id, peer, incarnation, self.config)
+        resolve = partial(self._resolve, peer)
+        link = Link(session, self.config, self._network, resolve, self._rng)
+        self._links[peer] = link
+        self._tasks.start_soon(link.run)
+        return link
+
+    async def _resolve(self, peer: NodeId) -> str:
+        """The peer's address as it is now: the KV's word before the registered one."""
+        if self._kv is not None:
+            published = await self._kv.read_from(peer, SHUFFLE_ADDR_KEY)
+            if published is not None:
+                return published
+        registered = self._addresses.get(peer)
+        if registered is None:
+            raise UnknownPeerError(_unknown(peer))
+        return registered
+
+    # -- closing -------------------------------------------------------------------------
+
+    async def _flush(self) -> dict[NodeId, LaminarError]:
+        failures: dict[NodeId, LaminarError] = {}
+        async with anyio.create_task_group() as tasks:
+            for peer, link in list(self._links.items()):
+                if link.failure is None:
+                    tasks.start_soon(_collect, failures, peer, link.flush)
+                elif not link.failure_told:
+                    failures[peer] = link.tell_failure()
+        return failures
+
+    async def _drain(self) -> dict[NodeId, LaminarError]:
+        """Flush and say goodbye, in time; what could not be delivered comes back as failures."""
+        failures: dict[NodeId, LaminarError] = {}
+        with anyio.move_on_after(self.config.close_timeout_s) as scope:
+            failures = await self._flush()
+            async with anyio.create_task_group() as tasks:
+                for link in self._links.values():
+                    tasks.start_soon(link.close, "the sender is done")
+        if scope.cancelled_caught:
+            after = f"within close_timeout_s ({self.config.close_timeout_s:g} s)"
+            for peer, link in self._links.items():
+                if link.session.outstanding and peer not in failures and not link.failure_told:
+                    failures[peer] = PeerLostError(
+                        f"peer {peer} did not confirm everything sent to it {after}"
+                    )
+        return failures
+
+
+def _unknown(peer: NodeId) -> str:
+    return (
+        f"no address for peer {peer}: call register_peer({str(peer)!r}, 'host:port'), or give the "
+        f"sender a kv in which {peer} publishes {SHUFFLE_ADDR_KEY!r}"
+    )
+
+
+async def _collect(
+    failures: dict[Any, LaminarError], key: str, action: Callable[[], Awaitable[None]]
+) -> None:
+    try:
+        await action()
+    except LaminarError as error:
+        failures[key] = error
+
+
+def _raise(what: str, failures: Mapping[str, LaminarError]) -> None:
+    if len(failures) == 1:
+        raise next(iter(failures.values()))
+    if failures:
+        raise FanOutError(what, failures)
+
+
+def _statistics(link: Link) -> LinkStatistics:
+    session = link.session
+    return LinkStatistics(
+        alive=link.alive,
+        connections=link.connections,
+        frames_sent=session.frames_sent,
+        bytes_sent=session.bytes_sent,
+        channels={name: channel.statistics() for name, channel in session.channels.items()},
+    )
