@@ -1,6 +1,6 @@
 # Every target makes the environment it needs, from nothing but make and Python 3.11 or newer.
 #
-#   make demo    repartition a million orders and check the result with another engine
+#   make demo    repartition six million rows and check the result with another engine
 #   make test    run the tests
 #   make check   format, lint, types, layers
 #   make bench   run the comparisons with other systems
@@ -52,7 +52,7 @@ define make_venv
 echo "Making the environment $(VENV)/$(1) with $$($$python --version)"; \
 "$$python" -m venv --clear $(VENV)/$(1)
 @$(VENV)/$(1)/bin/python -m pip install --quiet --disable-pip-version-check \
-    --require-hashes -r requirements/$(2).txt
+    --use-pep517 --require-hashes -r requirements/$(2).txt
 endef
 
 # .installed follows the requirements; .ready also the project's own metadata.

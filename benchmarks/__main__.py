@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the benchmarks; 1 when something failed, missing peers and targets aside."""
     chosen = arguments()
+    # Asked to end, unwind as for Ctrl-C: the children are stopped on the way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = Settings(
         cache=chosen.cache.absolute(),
         scratch=chosen.scratch.absolute(),

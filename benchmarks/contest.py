@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -37,6 +37,11 @@ class Contestant:
     start: Callable[[], AbstractContextManager[Trial]]
     ours: bool = False
 
+    @classmethod
+    def afresh(cls, name: str, trial: Trial, *, ours: bool = False) -> Contestant:
+        """One that needs no readying: every trial starts from nothing."""
+        return cls(name, lambda: nullcontext(trial), ours)
+
 
 @dataclass(frozen=True, slots=True)
 class Contest:
@@ -48,7 +53,10 @@ class Contest:
     groups: Sequence[Sequence[Contestant]]
     targets: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """By (our name, their name): how many times better the median pair has to be."""
-    remarks: Sequence[str] = ()
+    remark: str = ""
+    repeats: int | None = None
+    """How many trials of each, when it is not what the command line says."""
+    warm_ups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +80,7 @@ class Outcome:
 
 
 def hold(contest: Contest, repeats: int) -> Outcome:
-    """Run the whole contest: a warm-up and then ``repeats`` trials of each, alternately.
+    """Run the whole contest: warm-ups and then ``repeats`` trials of each, alternately.
 
     A contestant that is missing is skipped and one that fails is dropped, both told loudly;
     the rest go on.
@@ -80,11 +88,13 @@ def hold(contest: Contest, repeats: int) -> Outcome:
     say(f"== {contest.title}")
     outcome = Outcome(contest)
     for group in contest.groups:
-        _hold_group(outcome, [c for c in group if c.name not in outcome.skipped], repeats)
+        left = [contestant for contestant in group if contestant.name not in outcome.skipped]
+        _hold_group(outcome, left, contest.repeats or repeats)
     return outcome
 
 
 def _hold_group(outcome: Outcome, group: Sequence[Contestant], repeats: int) -> None:
+    contest = outcome.contest
     taken: dict[str, list[Sample]] = {}
     with ExitStack() as stack:
         trials: dict[str, Trial] = {}
@@ -94,20 +104,20 @@ def _hold_group(outcome: Outcome, group: Sequence[Contestant], repeats: int) -> 
             )
             if trial is not None:
                 trials[contestant.name] = trial
-        for turn in range(repeats + 1):
+        for turn in range(-contest.warm_ups, repeats):
             for name in list(trials):
                 sample = _attempt(outcome, name, trials[name])
                 if sample is None:
                     del trials[name]
-                elif turn == 0:
-                    say(f"   {name}: warm-up {sample.value:,.4g} {outcome.contest.unit}")
-                else:
-                    say(f"   {name}: {sample.value:,.4g} {outcome.contest.unit}")
+                    continue
+                what = "warm-up " if turn < 0 else ""
+                say(f"   {name}: {what}{sample.value:,.4g} {contest.unit}")
+                if turn >= 0:
                     taken.setdefault(name, []).append(sample)
     whole = {name: samples for name, samples in taken.items() if len(samples) == repeats}
     for name, samples in whole.items():
         outcome.samples.setdefault(name, []).extend(samples)
-    outcome.comparisons.extend(_compare(outcome.contest, group, whole))
+    outcome.comparisons.extend(_compare(contest, group, whole))
 
 
 def _attempt(outcome: Outcome, name: str, action: Callable[[], T]) -> T | None:

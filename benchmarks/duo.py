@@ -7,13 +7,13 @@ clock, so no message between them is timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Contestant, Sample, Trial
+from benchmarks.contest import Contestant, Sample
 from benchmarks.process import Child
 
 STEP_TIMEOUT_SECONDS = 60.0
@@ -32,12 +32,7 @@ def duo(
 
     ``per_second`` turns the seconds that a trial took into the contest's unit.
     """
-
-    @contextmanager
-    def start() -> Iterator[Trial]:
-        yield partial(_trial, entry, logs, per_second, parameters)
-
-    return Contestant(name, start, ours=ours)
+    return Contestant.afresh(name, partial(_trial, entry, logs, per_second, parameters), ours=ours)
 
 
 def _trial(

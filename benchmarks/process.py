@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,7 +90,9 @@ class Child:
         """Wait for the child's next report. Raises :class:`ChildError` and :class:`PeerMissing`."""
         deadline = time.monotonic() + timeout_seconds
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._reports], [], [], max(0, deadline - time.monotonic()))
+            ready, _, _ = select.select(
+                [self._reports], [], [], max(0, deadline - time.monotonic())
+            )
             if not ready:
                 raise self._failure(f"said nothing for {timeout_seconds:.0f} s")
             piece = os.read(self._reports, 65536)
@@ -210,3 +214,12 @@ def end_all(family: list[psutil.Process]) -> None:
             with suppress(psutil.NoSuchProcess):
                 member.send_signal(request)
         _, family = psutil.wait_procs(family, REAP_SECONDS)
+
+
+def laminar_command() -> list[str]:
+    """The installed ``laminar``. Raises :class:`PeerMissing` when there is none."""
+    beside = Path(sysconfig.get_path("scripts")) / "laminar"
+    found = str(beside) if beside.exists() else shutil.which("laminar")
+    if found is None:
+        raise PeerMissing("the command laminar is not installed")
+    return [found]

@@ -54,7 +54,9 @@ def to_text(outcome: Outcome) -> str:
             lines.append("  " + "  ".join(cells))
         lines.append("")
     lines += [f"  SKIPPED {name}: {reason}" for name, reason in outcome.skipped.items()]
-    lines += [f"  FAILED {name}: {reason.splitlines()[0]}" for name, reason in outcome.failed.items()]
+    lines += [
+        f"  FAILED {name}: {reason.splitlines()[0]}" for name, reason in outcome.failed.items()
+    ]
     return "\n".join(lines)
 
 
@@ -69,9 +71,7 @@ def to_markdown(outcomes: Sequence[Outcome], about: dict[str, str], repeats: int
 
 
 def _section(outcome: Outcome) -> str:
-    lines = [f"## {outcome.contest.title}", ""]
-    for remark in outcome.contest.remarks:
-        lines += [remark, ""]
+    lines = [f"## {outcome.contest.title}", "", outcome.contest.remark, ""]
     for header, rows in _tables(outcome):
         lines.append("| " + " | ".join(header) + " |")
         lines.append("|---" + "|---:" * (len(header) - 1) + "|")

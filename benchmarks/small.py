@@ -60,9 +60,9 @@ def contests(settings: Settings) -> Iterator[Contest]:
             for told in VARIANTS.values()
             for theirs, times in ((BLOCKING, 1.0), (ASYNCIO, 10.0))
         },
-        remarks=[
-            "pyzmq sends 32 bytes with copy=True and queues of "
-            "100,000 messages. Laminar sends either a Watermark each, or a record batch of one row "
-            "of four int64 each, which is coalesced on the way; the receiver counts rows.",
-        ],
+        remark=(
+            "pyzmq sends 32 bytes with copy=True and queues of 100,000 messages. Laminar sends "
+            "either a Watermark each, or a record batch of one row of four int64 each, which is "
+            "coalesced on the way; the receiver counts rows."
+        ),
     )

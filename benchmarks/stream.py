@@ -22,9 +22,9 @@ TARGETS = {
 
 def contests(settings: Settings) -> Iterator[Contest]:
     """One contest for each size of batch."""
-    for rows in STREAM_MIB:
+    for rows, volume_mib in STREAM_MIB.items():
         size = stream_bytes(rows)
-        count = STREAM_MIB[rows] * MIB // size // (8 if settings.quick else 1)
+        count = volume_mib * MIB // size // (8 if settings.quick else 1)
         volume = {"rows": rows, "warm": count // WARM_SHARE, "count": count}
 
         def rate(seconds: float, total: float = count * size / MIB) -> float:
@@ -48,9 +48,9 @@ def contests(settings: Settings) -> Iterator[Contest]:
             targets={
                 ("Laminar, asyncio", theirs): times for theirs, times in TARGETS[rows].items()
             },
-            remarks=[
+            remark=(
                 f"{count:,} batches of int64, two float64 and a string a trial, after a warm-up on "
                 "the same connection. Receivers decode every batch and count its rows, except the "
-                "blocking loop: it moves ready-made bytes into one buffer and does nothing else.",
-            ],
+                "blocking loop: it moves ready-made bytes into one buffer and does nothing else."
+            ),
         )

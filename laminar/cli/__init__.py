@@ -1,1 +1,1 @@
-"""The command line: ``laminar``."""
+"""The command line. ``main`` parses, the commands' modules load what they need when they run."""

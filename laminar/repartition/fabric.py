@@ -5,21 +5,56 @@ All that the job uses of :mod:`laminar.shuffle` while rows flow is in this modul
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from laminar.config import ShuffleConfig
 from laminar.model import NodeId
 from laminar.repartition.placement import owners
 from laminar.shuffle.exchange import Exchange
+from laminar.shuffle.gather import gather
 from laminar.shuffle.messages import Data
 from laminar.shuffle.partition import HashPartitioner, runs
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 
 CHANNEL = "rows"
+
+
+class Router:
+    """Splits batches by owner like its partitioner, but gives every part memory of its own.
+
+    Workers hold on to what arrives; a part that is a slice of all the rows would hold on to
+    the rows of all other workers too.
+    """
+
+    def __init__(self, partitioner: HashPartitioner) -> None:
+        self.nodes = partitioner.nodes
+        self._partitioner = partitioner
+        self._owners = partitioner.placement
+        by_owner = np.argsort(self._owners, kind="stable")
+        self._ranks = np.empty(len(self._owners), np.uint16)
+        self._ranks[by_owner] = np.arange(len(self._owners))
+
+    def split(self, batch: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
+        """The part of every owner that gets rows, in order of partition."""
+        partitions = self._partitioner.vnodes(batch)
+        order = np.argsort(self._ranks[partitions], kind="stable")
+        counts = np.bincount(self._owners[partitions], minlength=len(self.nodes))
+        stops = np.cumsum(counts)
+        return [
+            (owner, _take(batch, order[stop - count : stop]))
+            for owner, (count, stop) in enumerate(zip(counts, stops, strict=True))
+            if count
+        ]
+
+
+def _take(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    columns = [gather(column, rows) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 class Fabric:
@@ -42,9 +77,9 @@ class Fabric:
 
     async def __aiter__(self) -> AsyncIterator[pa.RecordBatch]:
         """What arrives, until every worker has ended. To be iterated in a task of its own."""
-        async for event in self._exchange:
-            if isinstance(event, Data):
-                yield event.batch
+        async for _, message in self._exchange:
+            if isinstance(message, Data):
+                yield message.batch
 
     def runs(self, batch: pa.RecordBatch) -> list[tuple[int, int, int]]:
         """The stretches of one partition in an arrived batch: ``(partition, start, stop)``."""
@@ -56,21 +91,23 @@ class Fabric:
         return sum(link.bytes_sent for link in self._sender.statistics().peers.values())
 
 
+def node_name(worker: int) -> NodeId:
+    """The node id of a worker."""
+    return NodeId(f"worker-{worker}")
+
+
 @asynccontextmanager
 async def open_fabric(
-    node: NodeId,
-    receiver: ShuffleReceiver,
-    addresses: Mapping[str, str],
-    by: Sequence[str],
-    partitions: int,
-    config: ShuffleConfig,
+    receiver: ShuffleReceiver, addresses: Sequence[str], by: Sequence[str], partitions: int
 ) -> AsyncIterator[Fabric]:
-    """Join the exchange of the workers at ``addresses`` (by node id, in order)."""
-    nodes = [NodeId(name) for name in addresses]
+    """Join the exchange of the workers at ``addresses``, this one's among them."""
+    nodes = [node_name(worker) for worker in range(len(addresses))]
     placement = owners(partitions, len(nodes))
     partitioner = HashPartitioner(by, nodes, vnodes=partitions, placement=placement)
-    async with ShuffleSender(node, config=config) as sender:
-        for peer, address in addresses.items():
+    async with ShuffleSender(receiver.local_id, config=receiver.config) as sender:
+        for peer, address in zip(nodes, addresses, strict=True):
             sender.register_peer(peer, address)
-        exchange = Exchange(CHANNEL, sender=sender, receiver=receiver, partitioner=partitioner)
+        exchange = Exchange(
+            CHANNEL, sender=sender, receiver=receiver, partitioner=Router(partitioner)
+        )
         yield Fabric(sender, exchange, partitioner)

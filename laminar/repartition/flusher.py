@@ -69,7 +69,8 @@ class Flusher:
         self.rows_written += count
 
     async def _close(self, partition: int) -> None:
-        self.bytes_written += await self._thread(self._file(partition).close)
+        size_bytes = await self._thread(self._file(partition).close)
+        self.bytes_written += size_bytes  # not in one: "+=" would read it before the waiting
 
     async def _thread(self, call: Callable[[], int]) -> int:
         return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)

@@ -35,8 +35,8 @@ FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "in
 class Assignment:
     """All a worker needs to know before the first row."""
 
-    addresses: dict[str, str]
-    """Of all workers by node id, in the order of their numbers."""
+    addresses: tuple[str, ...]
+    """Of all workers, in the order of their numbers."""
     by: tuple[str, ...]
     partitions: int
     memory_limit_bytes: int
@@ -100,7 +100,7 @@ class Finished:
 
     rows_read: int
     rows_written: int
-    bytes_read: int
+    bytes_held: int
     bytes_sent: int
     bytes_written: int
     peak_rss_bytes: int
@@ -114,7 +114,7 @@ _KINDS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (Assignment, Work, NoMoreWork, Ready, Progress, Failure, Finished)
 }
-_TUPLES: Final = {"by", "dictionary_columns"}
+_TUPLES: Final = {"addresses", "by", "dictionary_columns"}
 
 _FAILURES: Final[list[tuple[type[LaminarError], FailureKind]]] = [
     (InputError, "input"),

@@ -82,7 +82,7 @@ def _physical_dictionary(logical: pa.DictionaryType) -> pa.DataType:
 
 
 def stored_metadata(logical: pa.Schema) -> dict[bytes, bytes]:
-    """What a Parquet file of physical rows says besides, for readers to restore the logical schema."""
+    """What a Parquet file says besides, for readers to restore the logical schema."""
     stored = base64.b64encode(logical.serialize().to_pybytes())
     return {**(logical.metadata or {}), STORED_SCHEMA_KEY: stored}
 
@@ -95,11 +95,9 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """
     columns = []
     for column, field in zip(batch.columns, schema, strict=True):
-        if column.type != field.type:
-            column = column.cast(field.type)
         if not field.nullable and column.null_count:
             raise pa.ArrowInvalid(f"column {field.name!r} holds nulls, and its schema forbids it")
-        columns.append(column)
+        columns.append(column if column.type == field.type else column.cast(field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 

@@ -165,7 +165,6 @@ def _expand_uri(given: str) -> Iterator[SourceFile]:
         yield _named_file(name, entry.path, entry.size)
 
 
-
 def _matches(path: PurePosixPath, pattern: PurePosixPath) -> bool:
     """Like a shell: ``*`` stays within one folder, ``**`` crosses folders."""
     return _match_parts(list(path.parts), list(pattern.parts))

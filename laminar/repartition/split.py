@@ -1,4 +1,7 @@
-"""The unit of work. (Light to import: the job's process starts its workers before Arrow.)"""
+"""The unit of work.
+
+Light to import: the job's process starts its workers before it loads Arrow.
+"""
 
 from __future__ import annotations
 

@@ -16,22 +16,21 @@ import os
 import resource
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import anyio
 import anyio.to_thread
 import pyarrow as pa
 from anyio import CapacityLimiter
-from anyio.abc import TaskGroup
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from laminar.config import ShuffleConfig
-from laminar.model import NodeId
 from laminar.repartition.budget import Budget, divide
-from laminar.repartition.fabric import Fabric, open_fabric
+from laminar.repartition.fabric import Fabric, node_name, open_fabric
 from laminar.repartition.flusher import Flusher
 from laminar.repartition.holding import Holding, unshared
 from laminar.repartition.memory import peak_rss_bytes, rss_bytes
@@ -78,50 +77,43 @@ class Worker:
             logical, physical, job.output_format, job.codec, job.decimals_as_integers
         )
         cores = os.cpu_count() or 1
-        self._flusher = Flusher(
-            self._open_file, max(1, min(ENCODE_THREADS_MAX, cores // workers))
-        )
+        self._flusher = Flusher(self._open_file, max(1, min(ENCODE_THREADS_MAX, cores // workers)))
         self._read_limiter = CapacityLimiter(1)
         self._splits_done = 0
         self._rows_read = 0
         self._bytes_read = 0.0
         self._bytes_held = 0
         self._reading = True
+        self._collected = False
 
     async def run(
         self, receiver: ShuffleReceiver, messages: MemoryObjectReceiveStream[AnyMessage]
-    ) -> Finished:
-        """Do the whole job; raises a :class:`~laminar.errors.LaminarError` when it cannot."""
+    ) -> NoReturn:
+        """Do the whole job, report it, and stay until the job's process lets go.
+
+        Raises a :class:`~laminar.errors.LaminarError` when the job cannot be done.
+        """
         job = self._job
-        config = shuffle_config(job.run_id, self._budget)
-        node = NodeId(list(job.addresses)[self._number])
-        async with open_fabric(
-            node, receiver, job.addresses, job.by, job.partitions, config
-        ) as fabric:
+        async with open_fabric(receiver, job.addresses, job.by, job.partitions) as fabric:
             async with anyio.create_task_group() as reporting:
                 reporting.start_soon(self._report, fabric)
                 async with anyio.create_task_group() as tasks:
                     queue = anyio.create_memory_object_stream[pa.RecordBatch](0)
-                    tasks.start_soon(self._read, messages, queue[0])
+                    tasks.start_soon(self._read, messages, queue[0], fabric)
                     tasks.start_soon(self._ship, queue[1], fabric)
                     self._flusher.start(tasks)
                     tasks.start_soon(self._collect, fabric)
                 await self._flusher.finish(self._partitions)
                 reporting.cancel_scope.cancel()
-            sent = fabric.bytes_sent
-        return Finished(
-            rows_read=self._rows_read,
-            rows_written=self._flusher.rows_written,
-            bytes_read=self._bytes_held,
-            bytes_sent=sent,
-            bytes_written=self._flusher.bytes_written,
-            peak_rss_bytes=peak_rss_bytes(),
-        )
+            say(self._out, self._progress(fabric, "done"))
+            say(self._out, self._finished(fabric))
+            await anyio.sleep_forever()  # peers may still look at the connection; see listen()
 
     async def _read(
         self,
         messages: MemoryObjectReceiveStream[AnyMessage],
         queue: MemoryObjectSendStream[pa.RecordBatch],
+        fabric: Fabric,
     ) -> None:
         async with queue:
             async for message in messages:
@@ -129,6 +121,7 @@ class Worker:
                     break
                 if isinstance(message, Work):
                     await self._read_split(message.split, queue)
+                    say(self._out, self._progress(fabric, self._state()))
         self._reader.close()
         self._reading = False
 
@@ -154,9 +147,7 @@ class Worker:
             next, batches, None, limiter=self._read_limiter, abandon_on_cancel=True
         )
 
-    async def _ship(
-        self, queue: MemoryObjectReceiveStream[pa.RecordBatch], fabric: Fabric
-    ) -> None:
+    async def _ship(self, queue: MemoryObjectReceiveStream[pa.RecordBatch], fabric: Fabric) -> None:
         async with queue:
             async for batch in queue:
                 await fabric.send(batch)
@@ -175,6 +166,7 @@ class Worker:
             due = self._holding.due()
             if due:
                 await self._flusher.write(due)
+        self._collected = True
         rest = self._holding.rest()
         if rest:
             await self._flusher.write(rest)
@@ -187,13 +179,15 @@ class Worker:
 
     async def _report(self, fabric: Fabric) -> None:
         while True:
-            say(self._out, self._progress(fabric))
+            say(self._out, self._progress(fabric, self._state()))
             await anyio.sleep(REPORT_INTERVAL_S)
 
-    def _progress(self, fabric: Fabric) -> Progress:
-        state = "reading" if self._reading else "writing"
-        if self._reading and self._flusher.busy:
-            state = "reading and writing"
+    def _state(self) -> str:
+        if self._reading:
+            return "reading and writing" if self._flusher.busy else "reading"
+        return "writing" if self._collected else "receiving"
+
+    def _progress(self, fabric: Fabric, state: str) -> Progress:
         return Progress(
             state=state,
             splits_done=self._splits_done,
@@ -205,11 +199,19 @@ class Worker:
             rss_bytes=rss_bytes(),
         )
 
+    def _finished(self, fabric: Fabric) -> Finished:
+        return Finished(
+            rows_read=self._rows_read,
+            rows_written=self._flusher.rows_written,
+            bytes_held=self._bytes_held,
+            bytes_sent=fabric.bytes_sent,
+            bytes_written=self._flusher.bytes_written,
+            peak_rss_bytes=peak_rss_bytes(),
+        )
 
-def shuffle_config(run_id: str, budget: Budget | None) -> ShuffleConfig:
-    """The fabric's settings; the run's id keeps the workers of other runs out."""
-    if budget is None:
-        return ShuffleConfig(cluster=f"laminar-shuffle-{run_id}")
+
+def shuffle_config(run_id: str, budget: Budget) -> ShuffleConfig:
+    """The fabric's settings; the cluster's name keeps the workers of other runs out."""
     return ShuffleConfig(
         cluster=f"laminar-shuffle-{run_id}",
         window_bytes=budget.window_bytes,
@@ -226,14 +228,13 @@ def say(out: BinaryIO, message: FromWorker) -> None:
 def listen(
     source: BinaryIO, portal: BlockingPortal, messages: MemoryObjectSendStream[AnyMessage]
 ) -> None:
-    """Pass on what the job's process says; when it is gone, so is this process.
+    """Pass on what the job's process says; when it lets go or is gone, so is this process.
 
     Runs in a thread of its own, so that the end is noticed whatever the loop is doing.
     """
     for line in source:
-        message = decode(line)
-        portal.start_task_soon(messages.send, message)
-    os._exit(1)
+        portal.call(messages.send_nowait, decode(line))
+    leave(0)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -249,3 +250,50 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield error
+
+
+async def serve(number: int, workers: int, memory_limit_bytes: int, run_id: str) -> None:
+    """Be worker ``number`` of one job; ends the process."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints must not end up between the messages
+    send, messages = anyio.create_memory_object_stream[AnyMessage](float("inf"))
+    config = shuffle_config(run_id, divide(memory_limit_bytes, workers))
+    try:
+        async with (
+            BlockingPortal() as portal,
+            ShuffleReceiver.bind(node_name(number), LISTEN_ADDRESS, config=config) as receiver,
+        ):
+            arguments = (sys.stdin.buffer, portal, send)
+            threading.Thread(target=listen, args=arguments, daemon=True).start()
+            say(out, Ready(receiver.local_addr))
+            job = await messages.receive()
+            if isinstance(job, Assignment):
+                await Worker(number, job, out).run(receiver, messages)
+    except Exception as error:
+        cause = root_cause(error)
+        failure = failure_of(cause)
+        if failure.kind == "internal":
+            traceback.print_exception(error)
+        say(out, failure)
+        leave(1)  # not by returning: threads may still be reading or writing
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, whatever its threads do."""
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def main() -> None:
+    """The entry point; the arguments come from :func:`laminar.repartition.crew.command`."""
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(2)
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    number, workers, memory_limit_bytes = (int(text) for text in sys.argv[1:4])
+    anyio.run(serve, number, workers, memory_limit_bytes, sys.argv[4])
+
+
+if __name__ == "__main__":
+    main()

@@ -120,12 +120,26 @@ def parquet_writer(where: Any, encoding: Encoding, dictionaries: Sequence[str]) 
         encoding.physical,
         compression=encoding.codec,
         use_dictionary=list(dictionaries),
+        write_statistics=_with_statistics(encoding),
         store_schema=False,
         store_decimal_as_integer=encoding.decimals_as_integers,
         use_compliant_nested_type=False,
     )
     writer.add_key_value_metadata(stored_metadata(encoding.logical))
     return writer
+
+
+def _with_statistics(encoding: Encoding) -> list[str]:
+    """All columns but text with a few distinct values.
+
+    After a repartition every row group has all of those, so their smallest and largest say
+    nothing, and finding them takes as long as writing the column.
+    """
+    return [
+        held.name
+        for field, held in zip(encoding.logical, encoding.physical, strict=True)
+        if field.type == held.type or not pa.types.is_dictionary(held.type)
+    ]
 
 
 class ArrowFile:
@@ -143,7 +157,9 @@ class ArrowFile:
         try:
             writer = self._writer or self._open()
             for batch in _unify(rows).combine_chunks().to_batches():
-                writer.write_batch(conform(self._extend_dictionaries(batch), self._encoding.logical))
+                writer.write_batch(
+                    conform(self._extend_dictionaries(batch), self._encoding.logical)
+                )
         except (pa.ArrowException, OSError) as error:
             raise _cannot_write(self._path, error) from error
 
@@ -203,9 +219,7 @@ def dictionary_columns(rows: pa.Table) -> list[str]:
     """The flat columns that repeat themselves enough for a dictionary to pay off."""
     chosen = []
     for field, column in zip(rows.schema, rows.columns, strict=True):
-        if pa.types.is_dictionary(field.type):
-            chosen.append(field.name)
-        elif _repeats(column.slice(0, SAMPLE_ROWS)):
+        if pa.types.is_dictionary(field.type) or _repeats(column.slice(0, SAMPLE_ROWS)):
             chosen.append(field.name)
     return chosen
 
@@ -243,7 +257,9 @@ def check_writable(
     except (pa.ArrowException, OSError) as error:
         raise OutputError(f"these columns do not fit {output_format}: {reason(error)}") from error
     changes = changed_fields(logical, written)
-    return tuple(f"column {name!r}: {change} in {output_format}" for name, change in changes.items())
+    return tuple(
+        f"column {name!r}: {change} in {output_format}" for name, change in changes.items()
+    )
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:

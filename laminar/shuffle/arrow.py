@@ -116,9 +116,7 @@ class BatchEncoder:
 
     def __init__(self, limit_bytes: int, compression: Compression | None = None) -> None:
         self._limit_bytes = limit_bytes
-        self._options = pa.ipc.IpcWriteOptions(
-            compression=compression, emit_dictionary_deltas=True
-        )
+        self._options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
         self._sink = _Sink()
         self._schema: pa.Schema | None = None
         self._has_views = False

@@ -35,6 +35,8 @@ def gather(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
     ``positions`` are ``0 … len(array) - 1``, repeats allowed; they are not checked.
     A dictionary is shared, not copied.
     """
+    if len(array) == 0:  # its buffers may be missing, which not all of pyarrow expects
+        return array
     if is_plain(array.type):
         return _take(array, positions)
     if is_view(array.type):
@@ -50,16 +52,12 @@ def gather_parts(
     The parts are slices of one taken array where a slice carries only its own rows when it
     is sent, and arrays of their own otherwise.
     """
-    ranges = list(pairwise(cuts))
     if is_plain(array.type):
         taken = gather(array, positions)
-        return [taken.slice(start, stop - start) for start, stop in ranges]
+        return [taken.slice(start, stop - start) for start, stop in pairwise(cuts)]
     if is_view(array.type):
-        taken = compact(_take_views(array, positions))
-        if len(taken.buffers()) > 2 and len(ranges) > 1:
-            return _pack_views(taken, cuts)
-        return [taken.slice(start, stop - start) for start, stop in ranges]
-    return [gather(array, positions[start:stop]) for start, stop in ranges]
+        return _view_parts(_take_views(array, positions), cuts)
+    return [gather(array, positions[start:stop]) for start, stop in pairwise(cuts)]
 
 
 def is_view(kind: pa.DataType) -> bool:
@@ -81,14 +79,27 @@ def is_plain(kind: pa.DataType) -> bool:
 
 def compact(array: pa.Array[Any]) -> pa.Array[Any]:
     """A view array without the data its rows do not refer to; itself when that is little."""
-    held = sum(buffer.size for buffer in array.buffers()[2:] if buffer is not None)
-    if held == 0:
+    data = array.buffers()[2:]
+    if not data:
         return array
     words = _view_words(array)
     used = int(np.sum(words[:, 0] * _refers(array, words), dtype=np.int64))
+    held = sum(buffer.size for buffer in data if buffer is not None)
+    if used == 0:
+        return _without_data(array)
     if held * 4 <= used * 5:  # a copy would save no more than a fifth
         return array
     return _pack_views(array, [0, len(array)])[0]
+
+
+def _view_parts(array: pa.Array[Any], cuts: Sequence[int]) -> list[pa.Array[Any]]:
+    """Slices of a view array at ``cuts``, each without the data of the others."""
+    if len(cuts) == 2:
+        return [compact(array)]
+    if _refers(array, _view_words(array)).any():
+        return _pack_views(array, cuts)
+    array = _without_data(array)
+    return [array.slice(start, stop - start) for start, stop in pairwise(cuts)]
 
 
 def _view_words(array: pa.Array[Any]) -> npt.NDArray[np.int32]:
@@ -102,8 +113,10 @@ def _view_words(array: pa.Array[Any]) -> npt.NDArray[np.int32]:
 
 def _refers(array: pa.Array[Any], words: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """Which rows refer to data outside their view: those neither short nor null."""
-    refers = words[:, 0] > _VIEW_INLINE_BYTES_MAX
-    return refers & _valid(array) if array.null_count else refers
+    refers: npt.NDArray[np.bool_] = words[:, 0] > _VIEW_INLINE_BYTES_MAX
+    if array.null_count:
+        refers = refers & _valid(array)
+    return refers
 
 
 def _pack_views(array: pa.Array[Any], cuts: Sequence[int]) -> list[pa.Array[Any]]:
@@ -136,6 +149,14 @@ def _pack_views(array: pa.Array[Any], cuts: Sequence[int]) -> list[pa.Array[Any]
     return parts
 
 
+def _without_data(array: pa.Array[Any]) -> pa.Array[Any]:
+    """A view array whose rows refer to nothing, without its data buffers."""
+    bare: pa.Array[Any] = pa.Array.from_buffers(
+        array.type, len(array), array.buffers()[:2], array.null_count, array.offset
+    )
+    return bare
+
+
 def _take(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
     indices: Any = pa.array(positions)
     taken: pa.Array[Any] = pc.take(array, indices, boundscheck=False)
@@ -145,13 +166,17 @@ def _take(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
 def _take_views(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
     """Take the views as opaque 16-byte values; the data they refer to stays shared."""
     if len(positions) == 0:
-        return pa.array([], array.type)
+        empty: pa.Array[Any] = pa.array([], array.type)
+        return empty
     validity, views, *data = array.buffers()
-    opaque = pa.Array.from_buffers(
+    opaque: Any = pa.Array.from_buffers(
         pa.binary(_VIEW_BYTES), len(array), [validity, views], array.null_count, array.offset
     )
-    taken = _take(opaque, positions)
-    return pa.Array.from_buffers(array.type, len(taken), [*taken.buffers(), *data])
+    taken: Any = _take(opaque, positions)
+    views_taken: pa.Array[Any] = pa.Array.from_buffers(
+        array.type, len(taken), [*taken.buffers(), *data]
+    )
+    return views_taken
 
 
 def _valid(array: pa.Array[Any]) -> npt.NDArray[np.bool_]:
@@ -174,7 +199,7 @@ def _validity(
     """The validity of the rows at ``positions``, as a bitmap and as booleans."""
     if array.null_count == 0:
         return None, None
-    valid = _valid(array)[positions]
+    valid: npt.NDArray[np.bool_] = _valid(array)[positions]
     return _bitmap(valid), valid
 
 
@@ -246,17 +271,18 @@ def _gather_run_end_encoded(array: Any, positions: Positions) -> pa.Array[Any]:
 
 def _gather_union(array: Any, positions: Positions) -> pa.Array[Any]:
     kind = array.type
-    codes = array.type_codes.to_numpy()[positions]
+    # Not array.type_codes and array.offsets: of a slice, they are those of its parent.
+    codes = np.frombuffer(array.buffers()[1], np.int8)[positions + array.offset]
     if kind.mode == "sparse":
         children = [gather(array.field(index), positions) for index in range(kind.num_fields)]
         buffers = [None, _buffer(codes)]
         return pa.Array.from_buffers(kind, len(positions), buffers, children=children)
-    old_offsets = array.offsets.to_numpy()[positions].astype(np.int64)
+    sources = np.frombuffer(array.buffers()[2], np.int32)[positions + array.offset]
     offsets = np.empty(len(positions), np.int32)
     children = []
     for index, code in enumerate(kind.type_codes):
         here = codes == code
-        children.append(gather(array.field(index), old_offsets[here]))
+        children.append(gather(array.field(index), sources[here].astype(np.int64)))
         offsets[here] = np.arange(len(children[-1]))
     buffers = [None, _buffer(codes), _buffer(offsets)]
     return pa.Array.from_buffers(kind, len(positions), buffers, children=children)

@@ -200,8 +200,8 @@ def _hash_float(array: pa.Array[Any]) -> Hashes:
 def _hash_ticks(ticks: npt.NDArray[Any], nanoseconds: int, family: np.uint64) -> Hashes:
     """Hash signed ``ticks`` of ``nanoseconds`` each by their nanoseconds modulo 2**64.
 
-    The product may wrap: equal instants still agree, and two different ones that meet are
-    more than 2**55 seconds apart.
+    The product may wrap: equal instants still agree, and two different ones of one unit that
+    meet are 2**61 microseconds (73,000 years) apart, in coarser units more.
     """
     words = ticks.astype(np.int64).view(np.uint64)
     if nanoseconds != 1:

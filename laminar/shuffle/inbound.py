@@ -14,7 +14,7 @@ from laminar.errors import ProtocolError
 from laminar.model import Incarnation, NodeId
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchDecoder
-from laminar.shuffle.frames import SEQUENCED_MAX, Flag, Frame, Kind, encode_frame
+from laminar.shuffle.frames import KIND_NAMES, SEQUENCED_MAX, Flag, Frame, Kind, encode_frame
 from laminar.shuffle.messages import (
     Barrier,
     ChannelMessage,
@@ -25,7 +25,7 @@ from laminar.shuffle.messages import (
     Watermark,
     Welcome,
 )
-from laminar.shuffle.outbound import ChannelStatistics
+from laminar.shuffle.statistics import ChannelStatistics
 from laminar.shuffle.window import ReceiveWindow
 
 
@@ -44,9 +44,7 @@ class InboundChannel:
         self.name = name
         self.mailbox = mailbox
         self.ended = False
-        self.window = ReceiveWindow(
-            session.config.window_bytes, session.config.control_frames_max
-        )
+        self.window = ReceiveWindow(session.config.window_bytes, session.config.control_frames_max)
         self.batches = 0
         self.bytes = 0
         self._decoder = BatchDecoder()
@@ -57,12 +55,13 @@ class InboundChannel:
         Raises :class:`~laminar.errors.ProtocolError` when it cannot be decoded.
         """
         kind = frame.kind
-        charge = len(frame.body) if kind == Kind.DATA else 0
-        if self.window.consume(charge):
-            self.session.owe_credit(self)
         if kind == Kind.DATA:
+            if self.window.consume(len(frame.body)):
+                self.session.owe_credit(self)
             self.batches += 1
             return self._data(frame)
+        if self.window.consume(0):
+            self.session.owe_credit(self)
         body = frame.body_bytes()
         if kind == Kind.WATERMARK:
             return Watermark(control.decode_timestamp(body), self.name)
@@ -151,7 +150,6 @@ class InboundSession:
         Raises :class:`~laminar.errors.ProtocolError`; what came before the offending frame
         has been taken in.
         """
-        data = Kind.DATA.value
         by_number = self._by_number
         for frame in frames:
             kind = frame.kind
@@ -162,7 +160,7 @@ class InboundSession:
                 continue
             channel = by_number.get(frame.channel) or self._channel(frame.channel)
             charge = 0
-            if kind == data:
+            if kind == Kind.DATA:
                 charge = len(frame.body)
                 if charge == 0:
                     raise ProtocolError("arrow", "a DATA frame without body")
@@ -185,7 +183,7 @@ class InboundSession:
         elif frame.kind == Kind.CLOSE:
             return control.decode_close(body)
         elif frame.kind != Kind.PONG:
-            raise ProtocolError("order", f"a sender does not send {Kind(frame.kind).name} here")
+            raise ProtocolError("order", f"a sender does not send {KIND_NAMES[frame.kind]} here")
         return None
 
     def _open(self, number: int, name: str) -> None:

@@ -11,7 +11,8 @@ from laminar.errors import ClosedError, ProtocolError, RemoteError
 from laminar.model import NodeId
 from laminar.shuffle.frames import Frame
 from laminar.shuffle.inbound import InboundChannel, InboundSession
-from laminar.shuffle.messages import Message
+from laminar.shuffle.local import LocalLane
+from laminar.shuffle.messages import ChannelMessage, Close, Message
 
 
 class Supply(Protocol):
@@ -27,6 +28,10 @@ class Supply(Protocol):
 Envelope: TypeAlias = tuple[NodeId, Message]
 """The peer a message came from, and the message."""
 
+_Item: TypeAlias = (
+    tuple[InboundChannel, Frame] | tuple[LocalLane, ChannelMessage] | tuple[NodeId, Close]
+)
+
 
 class Inbox:
     """A queue of messages from all peers, in order per peer and channel.
@@ -37,7 +42,7 @@ class Inbox:
 
     def __init__(self, supply: Supply) -> None:
         self._supply = supply
-        self._queue: deque[tuple[InboundChannel, Frame] | Envelope | RemoteError] = deque()
+        self._queue: deque[_Item | RemoteError] = deque()
         self._arrival: anyio.Event | None = None
         self._touched: set[InboundChannel] = set()
         self._closed = False
@@ -50,9 +55,14 @@ class Inbox:
         if self._arrival is not None:
             self._wake()
 
-    def put_message(self, peer: NodeId, message: Message) -> None:
-        """Queue a message that needs no decoding."""
-        self._queue.append((peer, message))
+    def put_local(self, lane: LocalLane, message: ChannelMessage) -> None:
+        """Queue a message of this very process."""
+        self._queue.append((lane, message))
+        self._wake()
+
+    def put_close(self, peer: NodeId, close: Close) -> None:
+        """Let the consumer know that ``peer`` left on purpose, behind what arrived before."""
+        self._queue.append((peer, close))
         self._wake()
 
     def put_error(self, error: RemoteError) -> None:
@@ -67,7 +77,7 @@ class Inbox:
 
     def split_off(self, name: str, other: Inbox) -> None:
         """Move what waits here of channels called ``name`` to ``other``."""
-        kept: deque[tuple[InboundChannel, Frame] | Envelope | RemoteError] = deque()
+        kept: deque[_Item | RemoteError] = deque()
         for item in self._queue:
             if isinstance(item, tuple) and isinstance(item[0], InboundChannel):
                 (other._queue if item[0].name == name else kept).append(item)
@@ -96,7 +106,8 @@ class Inbox:
 
     def drain_available(self) -> list[Envelope]:
         """Everything that is here now, without waiting. Raises what :meth:`recv` raises,
-        but only when nothing came before it."""
+        but only when nothing came before it.
+        """
         envelopes: list[Envelope] = []
         while self._queue and not (envelopes and isinstance(self._queue[0], RemoteError)):
             envelope = self._take()
@@ -119,15 +130,21 @@ class Inbox:
         if isinstance(item, RemoteError):
             raise item
         source, payload = item
-        if not isinstance(source, InboundChannel):
-            return source, payload
-        session = source.session
+        if isinstance(source, InboundChannel):
+            return self._take_frame(source, payload)
+        if isinstance(source, LocalLane):
+            source.take(payload)
+            return source.node, payload
+        return source, payload
+
+    def _take_frame(self, channel: InboundChannel, frame: Frame) -> Envelope | None:
+        session = channel.session
         try:
-            message = source.take(payload)
+            message = channel.take(frame)
         except ProtocolError as error:
             self._supply.broken(session, error)
             return None
-        self._touched.add(source)
+        self._touched.add(channel)
         if not self._queue:
             self._report_all()
         elif session.has_work:

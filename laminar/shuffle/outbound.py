@@ -14,24 +14,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 import pyarrow as pa
 
 from laminar.config import ShuffleConfig
 from laminar.errors import (
-    ChannelEndedError,
     ConfigError,
     HandshakeRefusedError,
     PeerLostError,
     PeerRestartedError,
     ProtocolError,
 )
-from laminar.model import Incarnation, NodeId, VNode
+from laminar.model import Incarnation, NodeId
 from laminar.shuffle import control
-from laminar.shuffle.arrow import BatchEncoder, has_dictionaries, size_of, split_rows
-from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Frame, Kind, encode_frame
+from laminar.shuffle.arrow import size_of, split_rows
+from laminar.shuffle.frames import KIND_NAMES, Frame, Kind, encode_frame
 from laminar.shuffle.messages import (
     Barrier,
     ChannelMessage,
@@ -42,14 +40,11 @@ from laminar.shuffle.messages import (
     Watermark,
     Welcome,
 )
+from laminar.shuffle.outbound_channel import OutboundChannel
 from laminar.shuffle.window import SendBuffer, SendWindow
 
 TURN_BYTES = 256 * 1024
 """How much one channel may send before the next one gets its turn."""
-
-COALESCED_BATCHES_MAX = 4096
-
-_NO_SCHEMA = pa.schema([])
 
 
 class State(Enum):
@@ -58,135 +53,6 @@ class State(Enum):
     DETACHED = "detached"
     GREETING = "greeting"
     OPEN = "open"
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelStatistics:
-    """A snapshot of one channel, sending or receiving."""
-
-    frames: int
-    """Frames queued for sending, or received, since the session began."""
-    batches: int
-    """Record batches handed in by ``send_to``, or handed out by ``recv``."""
-    bytes: int
-    """Bytes of DATA bodies queued for sending, or received."""
-    window_used_bytes: int
-    """Bytes of DATA bodies that count against the window now."""
-
-
-class OutboundChannel:
-    """One named lane to the peer: what waits to be coalesced, and the window behind it."""
-
-    def __init__(self, name: str, number: int, config: ShuffleConfig, window: SendWindow) -> None:
-        if not 1 <= len(name) <= control.CHANNEL_NAME_LENGTH_MAX:
-            raise ConfigError(
-                f"a channel's name has 1 to {control.CHANNEL_NAME_LENGTH_MAX} characters"
-            )
-        self.name = name
-        self.number = number
-        self.window = window
-        self.ended = False
-        self.announced = False
-        """Whether the current connection knows this channel's number."""
-        self.scheduled = False
-        """Whether the channel is in the session's queue of those with something to send."""
-        self.waiting = 0
-        """Senders that wait for room; the driver's, to keep them in order."""
-        self.batches = 0
-        self.bytes = 0
-        self._config = config
-        self._encoder = BatchEncoder(config.max_frame_bytes, config.compression)
-        self._pending: list[pa.RecordBatch] = []
-        self._pending_bytes = 0
-        self._schema = _NO_SCHEMA
-        self._has_dictionaries = False
-        self._pending_vnode: VNode | None = None
-
-    def has_room(self, size: int) -> bool:
-        """Whether a batch of ``size`` bytes may be queued now."""
-        return self.window.has_room(self._pending_bytes + size)
-
-    def push_batch(self, batch: pa.RecordBatch, size: int, vnode: VNode | None) -> None:
-        """Queue a batch that fits a frame; ``size`` is its :func:`size_of`."""
-        self._check_open()
-        if size <= self._config.coalesce_bytes and self._is_coalescible(batch):
-            if self._pending and (
-                self._pending_bytes + size > self._config.target_frame_bytes
-                or vnode != self._pending_vnode
-                or len(self._pending) >= COALESCED_BATCHES_MAX
-            ):
-                self.seal()
-            self._pending.append(batch)
-            self._pending_bytes += size
-            self._pending_vnode = vnode
-        else:
-            self.seal()
-            self._push_data(batch, vnode)
-        self.batches += 1
-
-    def push_control(self, kind: Kind, body: bytes) -> None:
-        """Queue a barrier, watermark or end, behind everything queued so far."""
-        self._check_open()
-        self.seal()
-        window = self.window
-        frame = HEADER.pack(len(body), kind, 0, self.number, window.next_sequence) + body
-        window.push(0, len(frame), (frame,))
-
-    def seal(self) -> None:
-        """Turn the batches that wait for company into a frame."""
-        pending = self._pending
-        if not pending:
-            return
-        self._pending, self._pending_bytes = [], 0
-        batch = pending[0] if len(pending) == 1 else pa.concat_batches(pending)
-        self._push_data(batch, self._pending_vnode)
-
-    def _check_open(self) -> None:
-        if self.ended:
-            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
-
-    def _is_coalescible(self, batch: pa.RecordBatch) -> bool:
-        """Whether ``batch`` may join others; if its schema is a new one, seals those before.
-
-        A batch with dictionaries travels alone: how large they make the frame is only known
-        when it is encoded, and the one who sends it must hear if that is too large.
-        """
-        schema = batch.schema
-        if not schema.equals(self._schema, check_metadata=True):
-            self.seal()
-            self._schema = schema
-            self._has_dictionaries = has_dictionaries(schema)
-        return not self._has_dictionaries
-
-    def _push_data(self, batch: pa.RecordBatch, vnode: VNode | None) -> None:
-        starts, buffers, size = self._encoder.encode(batch)
-        flags = Flag.STREAM_START if starts else Flag.NONE
-        prefix = b""
-        if vnode is not None:
-            flags |= Flag.VNODE
-            prefix = control.encode_vnode(vnode)
-            size += len(prefix)
-        header = HEADER.pack(size, Kind.DATA, flags, self.number, self.window.next_sequence)
-        self.window.push(size, HEADER_BYTES + size, (header + prefix, *buffers))
-        self.bytes += size
-
-    @property
-    def pending(self) -> bool:
-        """Whether batches wait for company."""
-        return bool(self._pending)
-
-    @property
-    def idle(self) -> bool:
-        """Whether everything was handed to the connection."""
-        return not self._pending and not self.window.unsent
-
-    def statistics(self) -> ChannelStatistics:
-        return ChannelStatistics(
-            frames=self.window.next_sequence - 1,
-            batches=self.batches,
-            bytes=self.bytes,
-            window_used_bytes=self.window.retained_bytes + self._pending_bytes,
-        )
 
 
 class OutboundSession:
@@ -214,6 +80,7 @@ class OutboundSession:
         self._control_frames = config.control_frames_max
         self._flush_wanted = 0
         self._flush_sent = 0
+        self._flush_covers = 0
         self._goodbye = b""
         self.said_goodbye = False
         """Whether ``Close`` was handed to the connection: nothing follows."""
@@ -243,9 +110,15 @@ class OutboundSession:
         window never is: :meth:`offer_piece` takes its slices one by one. While others wait
         for room, only the one whose turn it is gets in (``in_turn``).
         """
-        channel = self.channels.get(message.channel) or self.channel(message.channel)
+        channel = self.channels.get(message.channel)
+        if channel is None:
+            channel = self.channel(message.channel)
         if channel.waiting and not in_turn:
             return False
+        if type(message) is Data and channel.join(message.batch, message.vnode):
+            if not channel.scheduled:
+                self._schedule(channel)
+            return True
         if isinstance(message, Data):
             batch = message.batch
             size = size_of(batch)
@@ -279,9 +152,7 @@ class OutboundSession:
         self._schedule(channel)
         return True
 
-    def _push_control(
-        self, channel: OutboundChannel, message: Barrier | Watermark | End
-    ) -> None:
+    def _push_control(self, channel: OutboundChannel, message: Barrier | Watermark | End) -> None:
         if isinstance(message, Watermark):
             channel.push_control(Kind.WATERMARK, control.encode_timestamp(message.timestamp))
         elif isinstance(message, Barrier):
@@ -294,7 +165,10 @@ class OutboundSession:
 
     def request_flush(self) -> int:
         """Ask the peer to confirm all that was queued until now; the token to wait for."""
-        self._flush_wanted += 1
+        queued = sum(channel.queued for channel in self._by_number)
+        if queued > self._flush_covers:
+            self._flush_covers = queued
+            self._flush_wanted += 1
         return self._flush_wanted
 
     def request_close(self, reason: str) -> None:
@@ -333,7 +207,7 @@ class OutboundSession:
             self._on_close(control.decode_close(body))
         if self.state is State.GREETING:
             if frame.kind != Kind.WELCOME:
-                raise ProtocolError("order", f"{Kind(frame.kind).name} instead of Welcome")
+                raise ProtocolError("order", f"{KIND_NAMES[frame.kind]} instead of Welcome")
             return self._on_welcome(control.decode_welcome(body))
         if frame.kind == Kind.CREDIT:
             return self._on_credit(frame)
@@ -342,7 +216,7 @@ class OutboundSession:
         elif frame.kind == Kind.PING:
             self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
         else:
-            raise ProtocolError("order", f"a receiver does not send {Kind(frame.kind).name}")
+            raise ProtocolError("order", f"a receiver does not send {KIND_NAMES[frame.kind]}")
         return []
 
     def _on_close(self, close: Close) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -31,7 +29,6 @@ from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr
 from laminar.shuffle import control
 from laminar.shuffle.frames import (
-    CONTROL_BODY_BYTES_MAX,
     PREFACE,
     Frame,
     FrameDecoder,
@@ -43,36 +40,14 @@ from laminar.shuffle.frames import (
 from laminar.shuffle.inbound import InboundSession
 from laminar.shuffle.inbox import Envelope, Inbox
 from laminar.shuffle.messages import Close
-from laminar.shuffle.outbound import ChannelStatistics
 from laminar.shuffle.peers import Peers
+from laminar.shuffle.statistics import PeerStatistics, ReceiverStatistics
 
 ACCEPT_PAUSE_S = 0.1
 """Pause after a failed accept: when descriptors are short, some must be closed first."""
 
 REFUSAL_TIMEOUT_S = 1.0
 """Longest time for telling a peer why it is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatistics:
-    """A snapshot of what was received from one peer."""
-
-    alive: bool
-    connections: int
-    """How many connections there have been."""
-    duplicates: int
-    """Frames that came again after a reconnect and were dropped."""
-    channels: Mapping[str, ChannelStatistics]
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiverStatistics:
-    """A snapshot of a receiver."""
-
-    peers: Mapping[NodeId, PeerStatistics]
-    drops: Mapping[str, int]
-    """Connections that were refused or cut off, by reason."""
-    accept_failures: int
 
 
 class _Connection:
@@ -400,7 +375,7 @@ class ShuffleReceiver:
         """The peer left on purpose: tell those who have not seen the end of its channels."""
         if self._peers.forget(session):
             for inbox in self._unfinished(session):
-                inbox.put_message(session.peer, close)
+                inbox.put_close(session.peer, close)
 
     def _lose(self, session: InboundSession, error: RemoteError) -> None:
         if self._peers.forget(session):
@@ -426,7 +401,7 @@ async def _first_frame(stream: ByteStream, decoder: FrameDecoder) -> Frame:
     if len(frames) > 1 or not decoder.idle:
         raise ProtocolError("order", "the peer did not wait for the Welcome")
     if frames[0].kind != Kind.HELLO:
-        raise ProtocolError("order", f"{Kind(frames[0].kind).name} instead of Hello")
+        raise ProtocolError("order", f"{KIND_NAMES[frames[0].kind]} instead of Hello")
     return frames[0]
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 import pyarrow as pa
@@ -30,30 +29,11 @@ from laminar.net.stream import Network
 from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr
 from laminar.shuffle.arrow import single_batch
+from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.link import Link
 from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, ChannelMessage, Data
-from laminar.shuffle.outbound import ChannelStatistics, OutboundSession
-
-
-@dataclass(frozen=True, slots=True)
-class LinkStatistics:
-    """A snapshot of what was sent to one peer."""
-
-    alive: bool
-    connections: int
-    """How many connections there have been: one, and one more per reconnect."""
-    frames_sent: int
-    """Frames of channels, those sent again after a reconnect included."""
-    bytes_sent: int
-    """Their bytes on the wire."""
-    channels: Mapping[str, ChannelStatistics]
-
-
-@dataclass(frozen=True, slots=True)
-class SenderStatistics:
-    """A snapshot of a sender, by peer."""
-
-    peers: Mapping[NodeId, LinkStatistics]
+from laminar.shuffle.outbound import OutboundSession
+from laminar.shuffle.statistics import LinkStatistics, SenderStatistics
 
 
 class ShuffleSender:
@@ -107,7 +87,7 @@ class ShuffleSender:
         self._closed = True
         self._tasks.cancel_scope.cancel()
         await leave(self._stack, exc)
-        _raise("closing", failures)
+        raise_failures("closing", failures)
 
     # -- sending -------------------------------------------------------------------------
 
@@ -132,9 +112,9 @@ class ShuffleSender:
         link = self._links.get(peer)  # type: ignore[call-overload]
         if link is None or link.failure is not None:
             link = await self._open(peer)
-        if isinstance(message, Data) and not isinstance(message.batch, pa.RecordBatch):
-            await link.send(message)
-        elif not link.offer(message):
+        if (
+            isinstance(message, Data) and not isinstance(message.batch, pa.RecordBatch)
+        ) or not link.offer(message):
             await link.send(message)
 
     def try_send(self, peer: str, message: ChannelMessage) -> None:
@@ -174,7 +154,7 @@ class ShuffleSender:
         async with anyio.create_task_group() as tasks:
             for peer in dict.fromkeys(node_id(peer) for peer in peers):
                 action = partial(self._send_barrier, peer, barrier)
-                tasks.start_soon(_collect, failures, peer, action)
+                tasks.start_soon(collect, failures, peer, action)
         if failures:
             raise FanOutError(f"barrier {barrier.checkpoint_id}", failures)
 
@@ -185,8 +165,8 @@ class ShuffleSender:
         async with anyio.create_task_group() as tasks:
             for name in open_channels or [DEFAULT_CHANNEL]:
                 action = partial(self.send_to, peer, Barrier(barrier, name))
-                tasks.start_soon(_collect, failures, name, action)
-        _raise(f"barrier {barrier.checkpoint_id} to {peer}", failures)
+                tasks.start_soon(collect, failures, name, action)
+        raise_failures(f"barrier {barrier.checkpoint_id} to {peer}", failures)
 
     async def flush(self) -> None:
         """Wait until every peer has received everything sent to it so far.
@@ -194,7 +174,7 @@ class ShuffleSender:
         Received, not consumed: a slow consumer does not hold this up. Raises the failure of
         the one peer that was lost, or :class:`~laminar.errors.FanOutError` for several.
         """
-        _raise("flush", await self._flush())
+        raise_failures("flush", await self._flush())
 
     def is_alive(self, peer: str) -> bool:
         """The liveness flag: whether there is a working connection to ``peer`` now."""
@@ -257,7 +237,7 @@ class ShuffleSender:
         async with anyio.create_task_group() as tasks:
             for peer, link in list(self._links.items()):
                 if link.failure is None:
-                    tasks.start_soon(_collect, failures, peer, link.flush)
+                    tasks.start_soon(collect, failures, peer, link.flush)
                 elif not link.failure_told:
                     failures[peer] = link.tell_failure()
         return failures
@@ -285,22 +265,6 @@ def _unknown(peer: NodeId) -> str:
         f"no address for peer {peer}: call register_peer({str(peer)!r}, 'host:port'), or give the "
         f"sender a kv in which {peer} publishes {SHUFFLE_ADDR_KEY!r}"
     )
-
-
-async def _collect(
-    failures: dict[Any, LaminarError], key: str, action: Callable[[], Awaitable[None]]
-) -> None:
-    try:
-        await action()
-    except LaminarError as error:
-        failures[key] = error
-
-
-def _raise(what: str, failures: Mapping[str, LaminarError]) -> None:
-    if len(failures) == 1:
-        raise next(iter(failures.values()))
-    if failures:
-        raise FanOutError(what, failures)
 
 
 def _statistics(link: Link) -> LinkStatistics:

@@ -30,6 +30,10 @@ class SentFrame(NamedTuple):
     buffers: Sequence[SendBuffer]
 
 
+_new_frame = tuple.__new__
+"""Makes a named tuple at half the price of calling it."""
+
+
 class SendWindow:
     """The sender's half: frames from the moment they are queued until they are consumed.
 
@@ -59,7 +63,7 @@ class SendWindow:
 
     def push(self, charge: int, size: int, buffers: Sequence[SendBuffer]) -> None:
         """Queue the frame with the next sequence number. The caller has asked for room."""
-        frame = SentFrame(self.next_sequence, charge, size, buffers)
+        frame = _new_frame(SentFrame, (self.next_sequence, charge, size, buffers))
         self.next_sequence += 1
         self.retained.append(frame)
         self.unsent.append(frame)

@@ -67,6 +67,13 @@ async def test_a_closed_watch_is_forgotten_by_the_store():
     assert not kv._store.watches
 
 
+async def test_a_node_without_keys_leaves_nothing_behind():
+    kv = InMemoryKv("a")
+    await kv.write("k", "1")
+    await kv.delete("k")
+    assert not kv._store.slots
+
+
 async def test_the_suite_finds_a_store_that_forgets_deletions():
     class Forgetful(InMemoryKv):
         async def delete(self, key):

@@ -1,0 +1,184 @@
+"""Laminar, through its public API and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.child import Link
+from benchmarks.workload import small_batches, stream_batches
+from laminar import (
+    Data,
+    End,
+    Exchange,
+    HashPartitioner,
+    ShuffleReceiver,
+    ShuffleSender,
+    Watermark,
+)
+from laminar.shuffle.messages import ChannelMessage
+from laminar.shuffle.partition import runs
+
+BATCH_ROWS = 65_536
+
+
+def _run(backend: str, main: Callable[[], Awaitable[None]]) -> None:
+    loop, _, variant = backend.partition("+")
+    anyio.run(main, backend=loop, backend_options={"use_uvloop": True} if variant else {})
+
+
+def _receive(
+    link: Link,
+    backend: str,
+    take: Callable[[ShuffleReceiver, int], Awaitable[None]],
+    warm: int,
+    count: int,
+) -> None:
+    async def main() -> None:
+        async with ShuffleReceiver.bind("b", "127.0.0.1:0") as receiver:
+            link.report(address=receiver.local_addr)
+            await take(receiver, warm)
+            link.report(warm=True)
+            await take(receiver, count)
+            link.report(ended=time.monotonic())
+            await anyio.to_thread.run_sync(link.heard)
+
+    _run(backend, main)
+
+
+def _send(
+    link: Link,
+    backend: str,
+    address: str,
+    message: Callable[[int], ChannelMessage],
+    warm: int,
+    count: int,
+) -> None:
+    async def main() -> None:
+        async with ShuffleSender("a") as sender:
+            sender.register_peer("b", address)
+            for turn in range(warm):
+                await sender.send_to("b", message(turn))
+            link.report(ready=True)
+            await anyio.to_thread.run_sync(link.heard)
+            link.report(started=time.monotonic())
+            for turn in range(count):
+                await sender.send_to("b", message(turn))
+            await anyio.to_thread.run_sync(link.heard)
+
+    _run(backend, main)
+
+
+async def _take_rows(receiver: ShuffleReceiver, rows: int) -> None:
+    seen = 0
+    while seen < rows:
+        _, message = await receiver.recv()
+        seen += message.batch.num_rows  # type: ignore[union-attr]
+
+
+async def _take_messages(receiver: ShuffleReceiver, count: int) -> None:
+    for _ in range(count):
+        await receiver.recv()
+
+
+def stream_receiver(link: Link, *, backend: str, rows: int, warm: int, count: int) -> None:
+    """Receive ``warm`` and then ``count`` batches and count their rows."""
+    _receive(link, backend, _take_rows, warm * rows, count * rows)
+
+
+def stream_sender(
+    link: Link, *, backend: str, address: str, rows: int, warm: int, count: int
+) -> None:
+    """Send ``warm`` and, when told, ``count`` batches."""
+    batches = stream_batches(rows)
+    _send(link, backend, address, lambda turn: Data(batches[turn % len(batches)]), warm, count)
+
+
+def small_message_receiver(link: Link, *, backend: str, warm: int, count: int) -> None:
+    """Receive small messages one by one."""
+    _receive(link, backend, _take_messages, warm, count)
+
+
+def small_message_sender(link: Link, *, backend: str, address: str, warm: int, count: int) -> None:
+    """Send small messages one by one."""
+    _send(link, backend, address, Watermark, warm, count)
+
+
+def small_batch_receiver(link: Link, *, backend: str, warm: int, count: int) -> None:
+    """Receive rows that were sent as a batch each."""
+    _receive(link, backend, _take_rows, warm, count)
+
+
+def small_batch_sender(link: Link, *, backend: str, address: str, warm: int, count: int) -> None:
+    """Send rows as a batch of 32 bytes each."""
+    batches = small_batches()
+    _send(link, backend, address, lambda turn: Data(batches[turn % len(batches)]), warm, count)
+
+
+def repartition(
+    link: Link, *, source: str, by: str, partitions: int, nodes: list[str], me: str, backend: str
+) -> None:
+    """One of the workers: load a share; then, every time when told, exchange it with the others."""
+    batches = _share(Path(source), nodes.index(me), len(nodes))
+    partitioner = HashPartitioner(
+        [by],
+        nodes,
+        vnodes=partitions,
+        placement=[vnode % len(nodes) for vnode in range(partitions)],
+    )
+
+    async def main() -> None:
+        async with (
+            ShuffleReceiver.bind(me, "127.0.0.1:0") as receiver,
+            ShuffleSender(me) as sender,
+        ):
+            link.report(address=receiver.local_addr)
+            for peer, address in (link.heard() or {}).items():
+                sender.register_peer(peer, address)
+            link.report(ready=True)
+            while order := await anyio.to_thread.run_sync(link.heard):
+                exchange = Exchange(
+                    f"orders-{order['turn']}",
+                    sender=sender,
+                    receiver=receiver,
+                    partitioner=partitioner,
+                )
+                link.report(rows=await _exchange(exchange, partitioner, batches))
+
+    _run(backend, main)
+
+
+def _share(source: Path, index: int, count: int) -> list[pa.RecordBatch]:
+    batches: list[pa.RecordBatch] = []
+    for path in sorted(source.glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for group in range(index, file.num_row_groups, count):
+                batches += file.read_row_group(group).to_batches(max_chunksize=BATCH_ROWS)
+    return batches
+
+
+async def _exchange(
+    exchange: Exchange, partitioner: HashPartitioner, batches: list[pa.RecordBatch]
+) -> list[int]:
+    """Send everything and take what arrives, by partition; how many rows each one got."""
+    rows = [0] * partitioner.vnode_count
+
+    async def send() -> None:
+        for batch in batches:
+            await exchange.send(batch)
+        await exchange.end()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(send)
+        async for _, event in exchange:
+            if isinstance(event, End):
+                continue
+            for vnode, start, stop in runs(partitioner.vnodes(event.batch)):
+                rows[vnode] += event.batch.slice(start, stop - start).num_rows
+    return rows

@@ -1,0 +1,162 @@
+"""One named lane to a peer: small batches wait for company, frames wait to be consumed.
+
+Pure; see :mod:`laminar.shuffle.outbound`.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from laminar.config import ShuffleConfig
+from laminar.errors import ChannelEndedError, ConfigError
+from laminar.model import VNode
+from laminar.shuffle import control
+from laminar.shuffle.arrow import BatchEncoder, has_dictionaries
+from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind
+from laminar.shuffle.statistics import ChannelStatistics
+from laminar.shuffle.window import SendWindow
+
+BATCH_OVERHEAD_BYTES = 128
+"""What a waiting batch counts for beyond its buffers, so that empty ones are bounded too."""
+
+_NO_SCHEMA = pa.schema([])
+_NOTHING_JOINS = -1
+
+
+class OutboundChannel:
+    """What waits to be coalesced, and the window behind it."""
+
+    def __init__(self, name: str, number: int, config: ShuffleConfig, window: SendWindow) -> None:
+        if not 1 <= len(name) <= control.CHANNEL_NAME_LENGTH_MAX:
+            raise ConfigError(
+                f"a channel's name has 1 to {control.CHANNEL_NAME_LENGTH_MAX} characters"
+            )
+        self.name = name
+        self.number = number
+        self.window = window
+        self.ended = False
+        self.announced = False
+        """Whether the current connection knows this channel's number."""
+        self.scheduled = False
+        """Whether the channel is in the session's queue of those with something to send."""
+        self.waiting = 0
+        """Senders that wait for room; the driver's, to keep them in order."""
+        self._config = config
+        self._encoder = BatchEncoder(config.max_frame_bytes, config.compression)
+        self._sealed_batches = 0
+        self._data_bytes = 0
+        # Batches of one schema and vnode that wait for company, and what may still join them.
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_bytes = 0
+        self._pending_bytes_max = 0
+        self._pending_vnode: VNode | None = None
+        self._join_bytes_max = _NOTHING_JOINS
+        self._schema = _NO_SCHEMA
+        self._has_dictionaries = False
+
+    def join(self, batch: pa.RecordBatch, vnode: VNode | None) -> bool:
+        """Let a small batch wait with others like it; ``False``, and nothing done, if it cannot.
+
+        The way of most small batches, and therefore short: a batch that cannot join goes
+        through :meth:`push_batch`. Its size here is an upper bound that is cheap to have.
+        """
+        size: int = batch.get_total_buffer_size()
+        waiting = self._pending_bytes + size + BATCH_OVERHEAD_BYTES
+        if (
+            size <= self._join_bytes_max
+            and waiting <= self._pending_bytes_max
+            and vnode == self._pending_vnode
+            and batch.schema.equals(self._schema, True)
+        ):
+            self._pending.append(batch)
+            self._pending_bytes = waiting
+            return True
+        return False
+
+    def has_room(self, size: int) -> bool:
+        """Whether a batch of ``size`` bytes may be queued now."""
+        return self.window.has_room(self._pending_bytes + size)
+
+    def push_batch(self, batch: pa.RecordBatch, size: int, vnode: VNode | None) -> None:
+        """Queue a batch that fits a frame and for which there is room.
+
+        ``size`` is its :func:`~laminar.shuffle.arrow.size_of`.
+        """
+        self._check_open()
+        self.seal()
+        schema = batch.schema
+        if not schema.equals(self._schema, True):
+            self._schema = schema
+            self._has_dictionaries = has_dictionaries(schema)
+        # A batch with dictionaries travels alone: how large they make the frame is only known
+        # when it is encoded, and the one who sends it must hear if that is too large.
+        if size > self._config.coalesce_bytes or self._has_dictionaries:
+            self._push_data(batch, 1, vnode)
+            return
+        window = self.window
+        self._pending.append(batch)
+        self._pending_bytes = size + BATCH_OVERHEAD_BYTES
+        self._pending_vnode = vnode
+        self._pending_bytes_max = min(
+            self._config.target_frame_bytes, window.window_bytes - window.retained_bytes
+        )
+        self._join_bytes_max = self._config.coalesce_bytes
+
+    def push_control(self, kind: int, body: bytes) -> None:
+        """Queue a barrier, watermark or end, behind everything queued so far."""
+        self._check_open()
+        if self._pending:
+            self.seal()
+        window = self.window
+        header = HEADER.pack(len(body), kind, 0, self.number, window.next_sequence)
+        window.push(0, HEADER_BYTES + len(body), (header + body,))
+
+    def seal(self) -> None:
+        """Turn the batches that wait for company into a frame."""
+        pending = self._pending
+        if not pending:
+            return
+        self._pending, self._pending_bytes = [], 0
+        self._join_bytes_max = _NOTHING_JOINS
+        batch = pending[0] if len(pending) == 1 else pa.concat_batches(pending)
+        self._push_data(batch, len(pending), self._pending_vnode)
+
+    def _check_open(self) -> None:
+        if self.ended:
+            raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
+
+    def _push_data(self, batch: pa.RecordBatch, batches: int, vnode: VNode | None) -> None:
+        prefix = b"" if vnode is None else control.encode_vnode(vnode)
+        starts, buffers, size = self._encoder.encode(batch)
+        flags: int = Flag.STREAM_START if starts else 0
+        if prefix:
+            flags |= Flag.VNODE
+            size += len(prefix)
+        header = HEADER.pack(size, Kind.DATA, flags, self.number, self.window.next_sequence)
+        self.window.push(size, HEADER_BYTES + size, (header + prefix, *buffers))
+        self._sealed_batches += batches
+        self._data_bytes += size
+
+    @property
+    def pending(self) -> bool:
+        """Whether batches wait for company."""
+        return bool(self._pending)
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything was handed to the connection."""
+        return not self._pending and not self.window.unsent
+
+    @property
+    def queued(self) -> int:
+        """Grows with everything that is queued: opening, batches, control frames."""
+        return self._sealed_batches + len(self._pending) + self.window.next_sequence
+
+    def statistics(self) -> ChannelStatistics:
+        """A snapshot."""
+        return ChannelStatistics(
+            frames=self.window.next_sequence - 1,
+            batches=self._sealed_batches + len(self._pending),
+            bytes=self._data_bytes,
+            window_used_bytes=self.window.retained_bytes + self._pending_bytes,
+        )

@@ -1,0 +1,65 @@
+"""Snapshots of what the fabric has done. Everything that shows numbers reads only these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from laminar.model import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatistics:
+    """A snapshot of one channel, sending or receiving."""
+
+    frames: int
+    """Frames queued for sending, or received, since the session began."""
+    batches: int
+    """Record batches handed in by ``send_to``, or handed out by ``recv``."""
+    bytes: int
+    """Bytes of DATA bodies queued for sending, or received."""
+    window_used_bytes: int
+    """Bytes of DATA bodies that count against the window now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """A snapshot of what was sent to one peer."""
+
+    alive: bool
+    connections: int
+    """How many connections there have been: one, and one more per reconnect."""
+    frames_sent: int
+    """Frames of channels, those sent again after a reconnect included."""
+    bytes_sent: int
+    """Their bytes on the wire."""
+    channels: Mapping[str, ChannelStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class SenderStatistics:
+    """A snapshot of a sender, by peer."""
+
+    peers: Mapping[NodeId, LinkStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatistics:
+    """A snapshot of what was received from one peer."""
+
+    alive: bool
+    connections: int
+    """How many connections there have been."""
+    duplicates: int
+    """Frames that came again after a reconnect and were dropped."""
+    channels: Mapping[str, ChannelStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverStatistics:
+    """A snapshot of a receiver."""
+
+    peers: Mapping[NodeId, PeerStatistics]
+    drops: Mapping[str, int]
+    """Connections that were refused or cut off, by reason."""
+    accept_failures: int
