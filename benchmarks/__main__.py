@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 from benchmarks.contest import hold
+from benchmarks.process import PeerMissing, descendants, end_all
 from benchmarks.report import environment, to_json, to_markdown, to_text
 from benchmarks.settings import Settings
 
@@ -39,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the benchmarks; 1 when something failed, missing peers and targets aside."""
+    """Run the benchmarks: 0, or 1 when something failed (missing peers and targets aside)."""
     chosen = arguments()
     # Asked to end, unwind as for Ctrl-C: the children are stopped on the way.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -49,11 +52,22 @@ def main() -> int:
         repeats=REPEATS_QUICK if chosen.quick else chosen.repeats,
         quick=chosen.quick,
     )
+    shutil.rmtree(settings.logs, ignore_errors=True)
     outcomes = []
-    for name in chosen.only or NAMES:
-        for contest in importlib.import_module(f"benchmarks.{name}").contests(settings):
-            outcomes.append(hold(contest, settings.repeats))
-            print(to_text(outcomes[-1]), flush=True)
+    try:
+        for name in chosen.only or NAMES:
+            for contest in importlib.import_module(f"benchmarks.{name}").contests(settings):
+                outcomes.append(hold(contest, settings.repeats))
+                print(to_text(outcomes[-1]), flush=True)
+    except PeerMissing as missing:
+        print(f"no input: {missing}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    finally:
+        # An interrupt may come between the start of a child and the first line that knows it.
+        end_all(descendants(os.getpid())[1:])
     about = environment()
     if chosen.json:
         chosen.json.write_text(to_json(outcomes, about, settings.repeats))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Literal
 
 from laminar.errors import ConfigError
@@ -91,7 +92,7 @@ class ShuffleConfig:
             raise ConfigError(f"compression is None, 'lz4' or 'zstd', got {self.compression!r}")
 
     def _check_order(self, *names: str) -> None:
-        for smaller, larger in zip(names, names[1:], strict=False):
+        for smaller, larger in pairwise(names):
             if getattr(self, smaller) > getattr(self, larger):
                 raise ConfigError(
                     f"{smaller} ({getattr(self, smaller)}) must not exceed "

@@ -33,6 +33,9 @@ Each message says what happened, to what, and what to do about it. Only
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
+
+Peer = TypeVar("Peer", bound=str)
 
 
 class LaminarError(Exception):
@@ -105,10 +108,10 @@ class ProtocolError(RemoteError):
 class FanOutError(RemoteError):
     """A fan-out reached some peers and failed for others; every peer was tried."""
 
-    def __init__(self, what: str, failures: Mapping[str, LaminarError]) -> None:
+    def __init__(self, what: str, failures: Mapping[Peer, LaminarError]) -> None:
         named = "; ".join(f"{peer}: {error}" for peer, error in failures.items())
         super().__init__(f"{what} failed for {len(failures)} peer(s): {named}")
-        self.failures = dict(failures)
+        self.failures: dict[str, LaminarError] = dict(failures)  # type: ignore[arg-type]
 
 
 class StreamError(LaminarError):

@@ -29,7 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     spec = job_spec(arguments)
     display = open_display(sys.stderr, quiet=arguments.quiet)
-    return anyio.run(_run, spec, display, arguments.json, arguments.quiet)
+    code = anyio.run(_run, spec, display, arguments.json, arguments.quiet)
+    if code == EXIT_INTERRUPTED:  # a thread may still wait for a slow disk: do not wait with it
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def job_spec(arguments: argparse.Namespace) -> JobSpec:

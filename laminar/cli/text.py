@@ -52,11 +52,11 @@ def plural(number: int, noun: str) -> str:
 def summary_lines(summary: Summary) -> list[str]:
     """What a finished job tells its user."""
     rows = plural(summary.rows, "row")
+    head = f"{rows} in {plural(summary.partitions, 'partition')} in {duration(summary.seconds)}"
+    between = f"{size(summary.bytes_sent)} of it between {plural(summary.workers, 'worker')}"
     return [
-        f"{rows} in {plural(summary.partitions, 'partition')} in {duration(summary.seconds)} "
-        f"({rate(summary.rows_per_second)})",
-        f"  shuffled {size(summary.bytes_shuffled)} in memory, {size(summary.bytes_sent)} of it "
-        f"between {plural(summary.workers, 'worker')}; wrote {size(summary.bytes_written)}",
+        f"{head} ({rate(summary.rows_per_second)})",
+        f"  shuffled {size(summary.bytes_shuffled)} in memory, {between}",
+        f"  wrote {size(summary.bytes_written)} to {summary.output}",
         f"  largest worker {size(summary.peak_rss_bytes)}",
-        f"  output {summary.output}",
     ]

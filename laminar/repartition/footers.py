@@ -156,7 +156,7 @@ def _parquet_row_bytes(schema: pa.Schema, groups: list[Any]) -> float:
             position = schema.get_field_index(top)
             if position >= 0 and _fixed_bytes(schema.field(position).type) is None:
                 variable += chunk.total_uncompressed_size + 8 * chunk.num_values
-    return fixed + variable / rows
+    return float(fixed + variable / rows)
 
 
 def _fixed_bytes(kind: pa.DataType) -> int | None:

@@ -95,7 +95,8 @@ def copied(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         only = batches[0]
         half = only.num_rows // 2
         batches = [only.slice(0, half), only.slice(half)]  # one batch alone would not be copied
-    return pa.concat_batches(batches)
+    merged: pa.RecordBatch = pa.concat_batches(batches)  # type: ignore[attr-defined]
+    return merged
 
 
 def unshared(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -55,6 +55,8 @@ class Snapshot:
     files: int
     workers: tuple[Progress | None, ...]
     """The last report of each worker."""
+    pids: tuple[int, ...]
+    """The process of each worker."""
 
     @property
     def rows_read(self) -> int:
@@ -245,6 +247,7 @@ class _Run:
                 bytes_total=plan.size_bytes if plan else 0,
                 files=plan.files if plan else 0,
                 workers=tuple(self._progress),
+                pids=tuple(member.process.pid for member in self._crew.members),
             )
         )
 

@@ -28,7 +28,7 @@ from laminar.errors import (
 from laminar.repartition.spec import OutputFormat
 from laminar.repartition.split import Split
 
-FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "internal"]
+FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +147,12 @@ def decode(line: bytes) -> AnyMessage:
     return message
 
 
-def failure_of(error: BaseException) -> Failure:
+def failure_of(error: LaminarError) -> Failure:
     """An error as it is told to the job's process."""
     for kind, name in _FAILURES:
         if isinstance(error, kind):
             return Failure(name, str(error))
-    return Failure("internal", f"{type(error).__name__}: {error}")
+    return Failure("other", f"{type(error).__name__}: {error}")
 
 
 def error_of(failure: Failure, worker: str) -> LaminarError:

@@ -114,10 +114,11 @@ class Reader:
     def _csv(self, split: Split) -> Iterator[pa.RecordBatch]:
         filesystem, path = locate(split.source)
         types = {field.name: field.type for field in self._logical}
+        open_csv: Any = pacsv.open_csv
         block = min(CSV_BLOCK_BYTES_MAX, self._budget.batch_bytes)
         with (
             filesystem.open_input_stream(path, compression="detect") as stream,
-            pacsv.open_csv(
+            open_csv(
                 stream,
                 read_options=pacsv.ReadOptions(use_threads=False, block_size=block),
                 convert_options=pacsv.ConvertOptions(column_types=types),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -41,8 +41,8 @@ def physical_schema(logical: pa.Schema, dictionary_columns: Collection[str]) -> 
     return pa.schema(fields)
 
 
-def physical_type(logical: pa.DataType) -> pa.DataType:
-    """The type that can be taken from, sliced and merged.
+def physical_type(logical: Any) -> Any:
+    """The Arrow type that can be taken from, sliced and merged, for an Arrow type.
 
     List views stay as they are: Arrow's cast of a list view to a list loses values.
     """
@@ -56,11 +56,9 @@ def physical_type(logical: pa.DataType) -> pa.DataType:
     if types.is_struct(logical):
         return pa.struct([_physical_field(logical.field(i)) for i in range(logical.num_fields)])
     if types.is_map(logical):
-        return pa.map_(
-            _physical_field(logical.key_field),
-            _physical_field(logical.item_field),
-            keys_sorted=logical.keys_sorted,
-        )
+        key, item = _physical_field(logical.key_field), _physical_field(logical.item_field)
+        make_map: Any = pa.map_
+        return make_map(key, item, keys_sorted=logical.keys_sorted)
     if types.is_fixed_size_list(logical):
         return pa.list_(_physical_field(logical.value_field), logical.list_size)
     if types.is_list(logical):
@@ -70,11 +68,11 @@ def physical_type(logical: pa.DataType) -> pa.DataType:
     return logical
 
 
-def _physical_field(field: pa.Field) -> pa.Field:
+def _physical_field(field: pa.Field[Any]) -> pa.Field[Any]:
     return field.with_type(physical_type(field.type))
 
 
-def _physical_dictionary(logical: pa.DictionaryType) -> pa.DataType:
+def _physical_dictionary(logical: Any) -> Any:
     index = logical.index_type
     if index.bit_width < 32:
         index = pa.int32()

@@ -16,7 +16,6 @@ import os
 import resource
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -29,6 +28,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from laminar.config import ShuffleConfig
+from laminar.errors import LaminarError, RemoteError
 from laminar.repartition.budget import Budget, divide
 from laminar.repartition.fabric import Fabric, node_name, open_fabric
 from laminar.repartition.flusher import Flusher
@@ -88,7 +88,7 @@ class Worker:
 
     async def run(
         self, receiver: ShuffleReceiver, messages: MemoryObjectReceiveStream[AnyMessage]
-    ) -> NoReturn:
+    ) -> None:
         """Do the whole job, report it, and stay until the job's process lets go.
 
         Raises a :class:`~laminar.errors.LaminarError` when the job cannot be done.
@@ -238,10 +238,14 @@ def listen(
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that explains a failed group: the most specific one, by the failure's kind."""
-    order = ["input", "output", "key", "config", "internal", "peer"]
-    leaves = list(_leaves(error))
-    return min(leaves, key=lambda leaf: order.index(failure_of(leaf).kind))
+    """The error that explains a failed group: a bug before anything, a lost peer only at last."""
+
+    def rank(leaf: BaseException) -> int:
+        if not isinstance(leaf, LaminarError):
+            return 0
+        return 2 if isinstance(leaf, RemoteError) else 1
+
+    return min(_leaves(error), key=rank)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -269,12 +273,11 @@ async def serve(number: int, workers: int, memory_limit_bytes: int, run_id: str)
             job = await messages.receive()
             if isinstance(job, Assignment):
                 await Worker(number, job, out).run(receiver, messages)
-    except Exception as error:
+    except (LaminarError, BaseExceptionGroup) as error:
         cause = root_cause(error)
-        failure = failure_of(cause)
-        if failure.kind == "internal":
-            traceback.print_exception(error)
-        say(out, failure)
+        if not isinstance(cause, LaminarError):  # a bug: its traceback is this worker's last word
+            raise
+        say(out, failure_of(cause))
         leave(1)  # not by returning: threads may still be reading or writing
 
 

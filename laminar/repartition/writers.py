@@ -115,7 +115,8 @@ class ParquetFile:
 
 def parquet_writer(where: Any, encoding: Encoding, dictionaries: Sequence[str]) -> pq.ParquetWriter:
     """A writer that leaves the schema as it is: names of list elements, stored types, ids."""
-    writer = pq.ParquetWriter(
+    make_writer: Any = pq.ParquetWriter
+    writer: pq.ParquetWriter = make_writer(
         where,
         encoding.physical,
         compression=encoding.codec,
@@ -125,7 +126,8 @@ def parquet_writer(where: Any, encoding: Encoding, dictionaries: Sequence[str]) 
         store_decimal_as_integer=encoding.decimals_as_integers,
         use_compliant_nested_type=False,
     )
-    writer.add_key_value_metadata(stored_metadata(encoding.logical))
+    metadata: Any = stored_metadata(encoding.logical)
+    writer.add_key_value_metadata(metadata)
     return writer
 
 
@@ -150,7 +152,7 @@ class ArrowFile:
         self._encoding = encoding
         self._sink: pa.NativeFile | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
-        self._dictionaries: dict[int, pa.Array] = {}
+        self._dictionaries: dict[int, Any] = {}
 
     def write(self, rows: pa.Table) -> None:
         """Append ``rows`` as one record batch."""
@@ -189,7 +191,7 @@ class ArrowFile:
         for i, field in enumerate(self._encoding.logical):
             if not pa.types.is_dictionary(field.type):
                 continue
-            column = batch.column(i)
+            column: Any = batch.column(i)
             before = self._dictionaries.get(i)
             if before is not None:
                 none = pa.DictionaryArray.from_arrays(pa.array([], column.type.index_type), before)
@@ -202,9 +204,8 @@ class ArrowFile:
 
 def arrow_writer(sink: Any, schema: pa.Schema, codec: str) -> pa.RecordBatchFileWriter:
     """A writer of the random access format that allows dictionaries to grow."""
-    options = pa.ipc.IpcWriteOptions(
-        compression=None if codec == "none" else codec, emit_dictionary_deltas=True
-    )
+    compression: Any = None if codec == "none" else codec
+    options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
     return pa.ipc.new_file(sink, schema, options=options)
 
 
@@ -224,7 +225,7 @@ def dictionary_columns(rows: pa.Table) -> list[str]:
     return chosen
 
 
-def _repeats(sample: pa.ChunkedArray) -> bool:
+def _repeats(sample: pa.ChunkedArray[Any]) -> bool:
     if pa.types.is_nested(sample.type) or pa.types.is_boolean(sample.type) or not len(sample):
         return False
     try:
@@ -242,7 +243,8 @@ def check_writable(
     Returns a note for every field that the format cannot keep exactly. Raises
     :class:`~laminar.errors.OutputError` for a codec or a type that cannot be written at all.
     """
-    if codec != "none" and not pa.Codec.is_available(codec):
+    is_available: Any = pa.Codec.is_available
+    if codec != "none" and not is_available(codec):
         raise OutputError(f"this pyarrow was built without {codec}: choose another --compression")
     physical = physical_schema(logical, dictionaries)
     sink = pa.BufferOutputStream()

@@ -8,19 +8,21 @@ batch's own memory, and what comes out points into the memory it was received in
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
+from laminar.shuffle.gather import compact, is_view
 
 SMALL_BUFFER_BYTES = 512
 """Buffers up to this size are joined: cheaper than an entry in the system call's list."""
 
 
+@runtime_checkable
 class SupportsArrowArray(Protocol):
     """A record batch or struct array of another library (the Arrow PyCapsule interface)."""
 
@@ -28,6 +30,7 @@ class SupportsArrowArray(Protocol):
         """See the Arrow PyCapsule interface."""
 
 
+@runtime_checkable
 class SupportsArrowStream(Protocol):
     """A table of another library: polars, pandas, DuckDB (the Arrow PyCapsule interface)."""
 
@@ -45,7 +48,7 @@ def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
     """
     if isinstance(data, pa.RecordBatch):
         yield data
-    elif hasattr(data, "__arrow_c_stream__"):
+    elif isinstance(data, SupportsArrowStream):
         reader = pa.RecordBatchReader.from_stream(data)
         empty = True
         for batch in reader:
@@ -54,7 +57,7 @@ def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
         if empty:  # the schema is worth telling also without rows
             columns = [pa.nulls(0, field.type) for field in reader.schema]
             yield pa.RecordBatch.from_arrays(columns, schema=reader.schema)
-    elif hasattr(data, "__arrow_c_array__"):
+    elif isinstance(data, SupportsArrowArray):
         yield pa.record_batch(data)
     else:
         raise TypeError(
@@ -69,7 +72,14 @@ def single_batch(data: ArrowData) -> pa.RecordBatch:
     Raises ``TypeError`` as :func:`batches_of` does.
     """
     batches = list(batches_of(data))
-    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+    return batches[0] if len(batches) == 1 else concat(batches)
+
+
+def concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """One batch of the rows of all; they have the same schema."""
+    # The stubs of pyarrow do not know this function yet.
+    whole: pa.RecordBatch = pa.concat_batches(batches)  # type: ignore[attr-defined]
+    return whole
 
 
 class _Sink:
@@ -118,7 +128,7 @@ class BatchEncoder:
         self._limit_bytes = limit_bytes
         self._options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
         self._sink = _Sink()
-        self._schema: pa.Schema | None = None
+        self._schema = pa.schema([])
         self._has_views = False
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
@@ -128,14 +138,11 @@ class BatchEncoder:
         Raises :class:`~laminar.errors.BatchTooLargeError` when it exceeds the limit, which
         then is due to its dictionaries. The batch is not part of the stream.
         """
-        starts = self._writer is None or not batch.schema.equals(self._schema, check_metadata=True)
-        if starts:
-            self._schema = batch.schema
-            self._has_views = any(field.type in _PLAIN_OF_VIEW for field in batch.schema)
-            self._writer = pa.ipc.new_stream(
-                pa.PythonFile(self._sink, "w"), batch.schema, options=self._options
-            )
-        self._writer.write_batch(compact_views(batch) if self._has_views else batch)
+        writer = self._writer
+        starts = writer is None or not batch.schema.equals(self._schema, check_metadata=True)
+        if writer is None or starts:
+            writer = self._writer = self._open(batch.schema)
+        writer.write_batch(compact_views(batch) if self._has_views else batch)
         buffers, size = self._sink.take()
         if size > self._limit_bytes:
             self._writer = None  # the next batch starts anew, with its dictionaries
@@ -145,6 +152,16 @@ class BatchEncoder:
                 "on both sides or send the column without dictionary"
             )
         return starts, buffers, size
+
+    def _open(self, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+        self._schema = schema
+        self._has_views = any(is_view(field.type) for field in schema)
+        return pa.ipc.new_stream(_file(self._sink, "w"), schema, options=self._options)
+
+
+def _file(handle: object, mode: Literal["r", "w"]) -> pa.PythonFile:
+    """``handle`` as pyarrow sees it; it has the few methods that pyarrow calls."""
+    return pa.PythonFile(cast(io.IOBase, handle), mode)
 
 
 class _Source:
@@ -193,7 +210,7 @@ class BatchDecoder:
         self._source.feed(body, start)
         try:
             if starts_stream:
-                self._reader = pa.ipc.open_stream(pa.PythonFile(self._source, "r"))
+                self._reader = pa.ipc.open_stream(_file(self._source, "r"))
             if self._reader is None:
                 raise ProtocolError("arrow", "a batch came before the schema")
             batch = self._reader.read_next_batch()
@@ -252,21 +269,12 @@ def split_rows(
 
 
 def compact_views(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rewrite view columns that share more memory than their rows refer to.
+    """Rewrite view columns that hold more memory than their rows refer to.
 
     A slice of a string view or binary view keeps all data buffers of its parent, and would
-    drag them over the wire. Other columns, and views that use what they hold, stay as they are.
+    drag them over the wire.
     """
     for index, field in enumerate(batch.schema):
-        plain = _PLAIN_OF_VIEW.get(field.type)
-        if plain is None:
-            continue
-        column = batch.column(index)
-        held = sum(buffer.size for buffer in column.buffers()[2:] if buffer is not None)
-        used = pc.sum(pc.binary_length(column.cast(plain))).as_py() or 0
-        if held > 2 * used:
-            batch = batch.set_column(index, field, column.cast(plain).cast(field.type))
+        if is_view(field.type):
+            batch = batch.set_column(index, field, compact(batch.column(index)))
     return batch
-
-
-_PLAIN_OF_VIEW = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}

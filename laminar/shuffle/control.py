@@ -24,6 +24,7 @@ from laminar.model import (
     VNode,
     node_id,
 )
+from laminar.shuffle.frames import HEADER, Kind
 from laminar.shuffle.messages import Close, Hello, Welcome
 
 CHANNEL_NAME_LENGTH_MAX = 128
@@ -35,6 +36,8 @@ VNODE_MAX = 2**31 - 1
 TIMESTAMP = struct.Struct("<q")
 """Body of a WATERMARK frame."""
 
+_WATERMARK_FRAME = struct.Struct(HEADER.format + TIMESTAMP.format.lstrip("<"))
+
 VNODE = struct.Struct("<q")
 """Prefix of a DATA body whose frame has the VNODE flag; eight bytes keep Arrow aligned."""
 
@@ -42,6 +45,7 @@ T = TypeVar("T")
 
 
 def encode_hello(hello: Hello) -> bytes:
+    """The body of a HELLO frame."""
     return _pack(
         {
             "cluster": hello.cluster,
@@ -53,6 +57,7 @@ def encode_hello(hello: Hello) -> bytes:
 
 
 def decode_hello(body: bytes) -> Hello:
+    """The inverse of :func:`encode_hello`; checks every field."""
     fields = _unpack("Hello", body)
     return Hello(
         cluster=_text(fields, "cluster", CLUSTER_NAME_LENGTH_MAX),
@@ -63,6 +68,7 @@ def decode_hello(body: bytes) -> Hello:
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
+    """The body of a WELCOME frame."""
     return _pack(
         {
             "node": welcome.node,
@@ -76,6 +82,7 @@ def encode_welcome(welcome: Welcome) -> bytes:
 
 
 def decode_welcome(body: bytes) -> Welcome:
+    """The inverse of :func:`encode_welcome`; checks every field."""
     fields = _unpack("Welcome", body)
     return Welcome(
         node=_node(fields),
@@ -88,18 +95,22 @@ def decode_welcome(body: bytes) -> Welcome:
 
 
 def encode_channel_name(name: str) -> bytes:
+    """The body of an OPEN frame."""
     return _pack({"name": name})
 
 
 def decode_channel_name(body: bytes) -> str:
+    """The inverse of :func:`encode_channel_name`; checks every field."""
     return _text(_unpack("Open", body), "name", CHANNEL_NAME_LENGTH_MAX)
 
 
 def encode_close(close: Close) -> bytes:
+    """The body of a CLOSE frame; a long reason is cut."""
     return _pack({"reason": close.reason[:CLOSE_REASON_LENGTH_MAX]})
 
 
 def decode_close(body: bytes) -> Close:
+    """The inverse of :func:`encode_close`; checks every field."""
     return Close(_text(_unpack("Close", body), "reason", CLOSE_REASON_LENGTH_MAX, minimum=0))
 
 
@@ -135,19 +146,25 @@ def decode_barrier(body: bytes) -> tuple[CheckpointBarrier, int]:
     return barrier, _unsigned(fields, "last")
 
 
-def encode_timestamp(timestamp: int) -> bytes:
-    """Raises :class:`~laminar.errors.ConfigError` when it is not a signed 64-bit integer."""
+def encode_watermark(timestamp: int, channel: int, sequence: int) -> bytes:
+    """A whole WATERMARK frame, in one step because there may be very many of them.
+
+    Raises :class:`~laminar.errors.ConfigError` when it is not a signed 64-bit integer.
+    """
     try:
-        return TIMESTAMP.pack(timestamp)
+        return _WATERMARK_FRAME.pack(
+            TIMESTAMP.size, Kind.WATERMARK, 0, channel, sequence, timestamp
+        )
     except struct.error as error:
         raise ConfigError(f"a watermark is a signed 64-bit integer: {timestamp!r}") from error
 
 
 def decode_timestamp(body: bytes) -> int:
-    if len(body) != TIMESTAMP.size:
-        raise ProtocolError("control", f"Watermark of {len(body)} bytes, not {TIMESTAMP.size}")
-    (timestamp,) = TIMESTAMP.unpack(body)
-    return int(timestamp)
+    """The body of a WATERMARK frame."""
+    try:
+        return TIMESTAMP.unpack(body)[0]  # type: ignore[no-any-return]
+    except struct.error as error:
+        raise ProtocolError("control", f"Watermark of {len(body)} bytes") from error
 
 
 def encode_vnode(vnode: int) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TypeVar
 
 from laminar.errors import FanOutError, LaminarError
 
+Key = TypeVar("Key", bound=str)
+
 
 async def collect(
-    failures: dict[Any, LaminarError], key: str, action: Callable[[], Awaitable[None]]
+    failures: dict[Key, LaminarError], key: Key, action: Callable[[], Awaitable[None]]
 ) -> None:
     """Run ``action``; keep the error of this package that it raises under ``key``."""
     try:
@@ -18,7 +20,7 @@ async def collect(
         failures[key] = error
 
 
-def raise_failures(what: str, failures: Mapping[str, LaminarError]) -> None:
+def raise_failures(what: str, failures: Mapping[Key, LaminarError]) -> None:
     """Raise the only failure as it is, several as :class:`~laminar.errors.FanOutError`."""
     if len(failures) == 1:
         raise next(iter(failures.values()))

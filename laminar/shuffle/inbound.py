@@ -62,11 +62,10 @@ class InboundChannel:
             return self._data(frame)
         if self.window.consume(0):
             self.session.owe_credit(self)
-        body = frame.body_bytes()
         if kind == Kind.WATERMARK:
-            return Watermark(control.decode_timestamp(body), self.name)
+            return Watermark(control.decode_timestamp(frame.body_bytes()), self.name)
         if kind == Kind.BARRIER:
-            barrier, last = control.decode_barrier(body)
+            barrier, last = control.decode_barrier(frame.body_bytes())
             if last != frame.sequence - 1:
                 raise ProtocolError(
                     "gap", f"barrier {frame.sequence} says it follows {last} on {self.name!r}"
@@ -108,7 +107,8 @@ class InboundSession:
         """Frames that came again after a reconnect and were dropped."""
         self._mailbox_of = mailbox_of
         self._by_number: dict[int, InboundChannel] = {}
-        self._owing: dict[str, InboundChannel] = {}
+        self.owing: dict[str, InboundChannel] = {}
+        """Channels whose consumer has taken enough for the peer to hear of it."""
         self._outbox: list[bytes] = []
 
     # -- the connection ------------------------------------------------------------------
@@ -124,7 +124,7 @@ class InboundSession:
         self.round = hello.round
         self.connections += 1
         self._by_number.clear()
-        self._owing.clear()
+        self.owing.clear()
         self._outbox.clear()
         welcome = Welcome(
             node=local,
@@ -214,19 +214,19 @@ class InboundSession:
 
     def owe_credit(self, channel: InboundChannel) -> None:
         """Tell the peer at the next opportunity how far the user of ``channel`` is."""
-        self._owing[channel.name] = channel
+        self.owing[channel.name] = channel
 
     @property
     def has_work(self) -> bool:
         """Whether :meth:`take` would return something."""
-        return bool(self._owing or self._outbox)
+        return bool(self.owing or self._outbox)
 
     def take(self) -> list[bytes]:
         """The replies to send now."""
         replies, self._outbox = self._outbox, []
         for number, channel in self._by_number.items():
-            if channel.name in self._owing:
+            if channel.name in self.owing:
                 sequence = channel.window.report()
                 replies.append(encode_frame(Kind.CREDIT, channel=number, sequence=sequence))
-        self._owing.clear()
+        self.owing.clear()
         return replies

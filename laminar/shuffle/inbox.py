@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol, Self, TypeAlias
+from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
 
@@ -28,9 +28,32 @@ class Supply(Protocol):
 Envelope: TypeAlias = tuple[NodeId, Message]
 """The peer a message came from, and the message."""
 
-_Item: TypeAlias = (
-    tuple[InboundChannel, Frame] | tuple[LocalLane, ChannelMessage] | tuple[NodeId, Close]
-)
+
+class _Local(NamedTuple):
+    """A message of this very process."""
+
+    lane: LocalLane
+    message: ChannelMessage
+
+
+class _Farewell(NamedTuple):
+    """A peer left on purpose."""
+
+    peer: NodeId
+    close: Close
+
+
+class _Arrived(NamedTuple):
+    """A frame that came over the wire, undecoded."""
+
+    channel: InboundChannel
+    frame: Frame
+
+
+_Item: TypeAlias = _Arrived | _Local | _Farewell | RemoteError
+
+_new_arrival = tuple.__new__
+"""Makes a named tuple at half the price of calling it."""
 
 
 class Inbox:
@@ -42,27 +65,28 @@ class Inbox:
 
     def __init__(self, supply: Supply) -> None:
         self._supply = supply
-        self._queue: deque[_Item | RemoteError] = deque()
+        self._queue: deque[_Item] = deque()
         self._arrival: anyio.Event | None = None
         self._touched: set[InboundChannel] = set()
+        self._last_touched: InboundChannel | None = None
         self._closed = False
 
     # -- the receiver's side -------------------------------------------------------------
 
     def put(self, channel: InboundChannel, frame: Frame) -> None:
         """Queue a frame, undecoded."""
-        self._queue.append((channel, frame))
+        self._queue.append(_new_arrival(_Arrived, (channel, frame)))
         if self._arrival is not None:
             self._wake()
 
     def put_local(self, lane: LocalLane, message: ChannelMessage) -> None:
         """Queue a message of this very process."""
-        self._queue.append((lane, message))
+        self._queue.append(_Local(lane, message))
         self._wake()
 
     def put_close(self, peer: NodeId, close: Close) -> None:
         """Let the consumer know that ``peer`` left on purpose, behind what arrived before."""
-        self._queue.append((peer, close))
+        self._queue.append(_Farewell(peer, close))
         self._wake()
 
     def put_error(self, error: RemoteError) -> None:
@@ -77,12 +101,10 @@ class Inbox:
 
     def split_off(self, name: str, other: Inbox) -> None:
         """Move what waits here of channels called ``name`` to ``other``."""
-        kept: deque[_Item | RemoteError] = deque()
+        kept: deque[_Item] = deque()
         for item in self._queue:
-            if isinstance(item, tuple) and isinstance(item[0], InboundChannel):
-                (other._queue if item[0].name == name else kept).append(item)
-            else:
-                kept.append(item)
+            moves = isinstance(item, _Arrived) and item.channel.name == name
+            (other._queue if moves else kept).append(item)
         self._queue = kept
 
     # -- the consumer's side -------------------------------------------------------------
@@ -105,8 +127,9 @@ class Inbox:
             await arrival.wait()
 
     def drain_available(self) -> list[Envelope]:
-        """Everything that is here now, without waiting. Raises what :meth:`recv` raises,
-        but only when nothing came before it.
+        """Everything that is here now, without waiting.
+
+        Raises what :meth:`recv` raises, but only when nothing came before it.
         """
         envelopes: list[Envelope] = []
         while self._queue and not (envelopes and isinstance(self._queue[0], RemoteError)):
@@ -127,27 +150,21 @@ class Inbox:
     def _take(self) -> Envelope | None:
         """The oldest message, or ``None`` when it could not be decoded."""
         item = self._queue.popleft()
-        if isinstance(item, RemoteError):
-            raise item
-        source, payload = item
-        if isinstance(source, InboundChannel):
-            return self._take_frame(source, payload)
-        if isinstance(source, LocalLane):
-            source.take(payload)
-            return source.node, payload
-        return source, payload
-
-    def _take_frame(self, channel: InboundChannel, frame: Frame) -> Envelope | None:
+        if not isinstance(item, _Arrived):
+            return _take_other(item)
+        channel, frame = item
         session = channel.session
         try:
             message = channel.take(frame)
         except ProtocolError as error:
             self._supply.broken(session, error)
             return None
-        self._touched.add(channel)
+        if channel is not self._last_touched:
+            self._last_touched = channel
+            self._touched.add(channel)
         if not self._queue:
             self._report_all()
-        elif session.has_work:
+        elif session.owing:
             self._supply.consumed(session)
         return session.peer, message
 
@@ -158,8 +175,19 @@ class Inbox:
                 channel.session.owe_credit(channel)
                 self._supply.consumed(channel.session)
         self._touched.clear()
+        self._last_touched = None
 
     def _wake(self) -> None:
         if self._arrival is not None:
             self._arrival.set()
             self._arrival = None
+
+
+def _take_other(item: _Local | _Farewell | RemoteError) -> Envelope:
+    """What did not come over the wire. Raises what is an error."""
+    if isinstance(item, RemoteError):
+        raise item
+    if isinstance(item, _Local):
+        item.lane.take(item.message)
+        return item.lane.node, item.message
+    return item.peer, item.close

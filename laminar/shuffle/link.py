@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
+from functools import partial
 
 import anyio
 
 from laminar.config import ShuffleConfig
 from laminar.errors import (
+    ClosedError,
     LaminarError,
     PeerLostError,
     PeerUnreachableError,
@@ -33,7 +35,8 @@ from laminar.shuffle.frames import (
     negotiate,
 )
 from laminar.shuffle.messages import ChannelMessage, Data
-from laminar.shuffle.outbound import OutboundChannel, OutboundSession
+from laminar.shuffle.outbound import OutboundSession
+from laminar.shuffle.outbound_channel import OutboundChannel
 
 WRITE_BYTES = 1024 * 1024
 """About how much one call of the stream sends."""
@@ -100,10 +103,8 @@ class Link:
 
     async def _send_batch(self, channel: OutboundChannel, message: Data) -> None:
         for batch in batches_of(message.batch):
-            for piece in self.session.pieces(batch):
-                await self.until(
-                    lambda piece=piece: self.session.offer_piece(channel, piece, message)
-                )
+            for piece in list(self.session.pieces(batch)):  # too large a row: nothing is sent
+                await self.until(partial(self.session.offer_piece, channel, piece, message.vnode))
                 self.wake_writer()
 
     async def flush(self) -> None:
@@ -126,9 +127,8 @@ class Link:
 
     def tell_failure(self) -> LaminarError:
         """The failure, which from now on counts as told."""
-        assert self.failure is not None
         self.failure_told = True
-        return self.failure
+        return self.failure or ClosedError(f"the link to {self.session.peer} is closed")
 
     def wake_writer(self) -> None:
         """There may be something to write."""

@@ -26,18 +26,15 @@ from laminar.errors import (
     PeerRestartedError,
     ProtocolError,
 )
-from laminar.model import Incarnation, NodeId
+from laminar.model import Incarnation, NodeId, VNode
 from laminar.shuffle import control
 from laminar.shuffle.arrow import size_of, split_rows
 from laminar.shuffle.frames import KIND_NAMES, Frame, Kind, encode_frame
 from laminar.shuffle.messages import (
-    Barrier,
     ChannelMessage,
     Close,
     Data,
-    End,
     Hello,
-    Watermark,
     Welcome,
 )
 from laminar.shuffle.outbound_channel import OutboundChannel
@@ -115,53 +112,47 @@ class OutboundSession:
             channel = self.channel(message.channel)
         if channel.waiting and not in_turn:
             return False
-        if type(message) is Data and channel.join(message.batch, message.vnode):
-            if not channel.scheduled:
-                self._schedule(channel)
-            return True
         if isinstance(message, Data):
-            batch = message.batch
-            size = size_of(batch)
-            if size > self._config.target_frame_bytes:
-                if channel.window.retained_bytes + size > channel.window.window_bytes:
-                    return False
-                for piece in self.pieces(batch):
-                    channel.push_batch(piece, size_of(piece), message.vnode)
-            elif channel.has_room(size):
-                channel.push_batch(batch, size, message.vnode)
-            else:
-                return False
+            queued = channel.join(message.batch, message.vnode) or self._offer_batch(
+                channel, message
+            )
         else:
-            if not channel.window.has_control_room():
-                return False
-            self._push_control(channel, message)
-        if not channel.scheduled:
+            queued = channel.window.has_control_room()
+            if queued:
+                channel.push_message(message)
+        if queued and not channel.scheduled:
             self._schedule(channel)
+        return queued
+
+    def _offer_batch(self, channel: OutboundChannel, message: Data) -> bool:
+        if type(message.batch) is not pa.RecordBatch:
+            return False  # of another library: the driver turns it into record batches
+        size = size_of(message.batch)
+        if size <= self._config.target_frame_bytes:
+            if not channel.has_room(size):
+                return False
+            channel.push_batch(message.batch, size, message.vnode)
+            return True
+        if channel.window.retained_bytes + size > channel.window.window_bytes:
+            return False
+        for piece in list(self.pieces(message.batch)):
+            channel.push_batch(piece, size_of(piece), message.vnode)
         return True
 
     def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """``batch`` cut by rows into slices that fit a frame each."""
         return split_rows(batch, self._config.target_frame_bytes, self._config.max_frame_bytes)
 
-    def offer_piece(self, channel: OutboundChannel, batch: pa.RecordBatch, message: Data) -> bool:
-        """Queue one slice of the batch in ``message``, if there is room."""
+    def offer_piece(
+        self, channel: OutboundChannel, batch: pa.RecordBatch, vnode: VNode | None
+    ) -> bool:
+        """Queue one of the :meth:`pieces` of a batch, if there is room."""
         size = size_of(batch)
         if not channel.has_room(size):
             return False
-        channel.push_batch(batch, size, message.vnode)
+        channel.push_batch(batch, size, vnode)
         self._schedule(channel)
         return True
-
-    def _push_control(self, channel: OutboundChannel, message: Barrier | Watermark | End) -> None:
-        if isinstance(message, Watermark):
-            channel.push_control(Kind.WATERMARK, control.encode_timestamp(message.timestamp))
-        elif isinstance(message, Barrier):
-            channel.seal()
-            last = channel.window.next_sequence - 1
-            channel.push_control(Kind.BARRIER, control.encode_barrier(message.barrier, last))
-        else:
-            channel.push_control(Kind.END, b"")
-            channel.ended = True
 
     def request_flush(self) -> int:
         """Ask the peer to confirm all that was queued until now; the token to wait for."""
@@ -197,8 +188,8 @@ class OutboundSession:
         self.said_goodbye = False
         self._outbox.clear()
 
-    def on_frame(self, frame: Frame) -> list[OutboundChannel]:
-        """Take in a frame from the peer; return the channels that may have room again.
+    def on_frame(self, frame: Frame) -> None:
+        """Take in a frame from the peer; some channels may have room afterwards.
 
         Raises :class:`~laminar.errors.RemoteError`; the session is then over.
         """
@@ -208,23 +199,22 @@ class OutboundSession:
         if self.state is State.GREETING:
             if frame.kind != Kind.WELCOME:
                 raise ProtocolError("order", f"{KIND_NAMES[frame.kind]} instead of Welcome")
-            return self._on_welcome(control.decode_welcome(body))
-        if frame.kind == Kind.CREDIT:
-            return self._on_credit(frame)
-        if frame.kind == Kind.PONG:
+            self._on_welcome(control.decode_welcome(body))
+        elif frame.kind == Kind.CREDIT:
+            self._on_credit(frame)
+        elif frame.kind == Kind.PONG:
             self.flushed = max(self.flushed, frame.sequence)
         elif frame.kind == Kind.PING:
             self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
         else:
             raise ProtocolError("order", f"a receiver does not send {KIND_NAMES[frame.kind]}")
-        return []
 
     def _on_close(self, close: Close) -> None:
         if self.state is State.GREETING:
             raise HandshakeRefusedError(f"peer {self.peer} refused the connection: {close.reason}")
         raise PeerLostError(f"peer {self.peer} closed the connection: {close.reason}")
 
-    def _on_welcome(self, welcome: Welcome) -> list[OutboundChannel]:
+    def _on_welcome(self, welcome: Welcome) -> None:
         if welcome.node != self.peer:
             raise ProtocolError("identity", f"expected peer {self.peer}, found {welcome.node}")
         if self._peer_incarnation not in (None, welcome.incarnation):
@@ -244,15 +234,13 @@ class OutboundSession:
             self._schedule(channel)
         self._flush_sent = self.flushed
         self.state = State.OPEN
-        return list(self._by_number)
 
-    def _on_credit(self, frame: Frame) -> list[OutboundChannel]:
+    def _on_credit(self, frame: Frame) -> None:
         if frame.channel >= len(self._by_number):
             raise ProtocolError("channel", f"credit for unknown channel {frame.channel}")
         channel = self._by_number[frame.channel]
         channel.window.consume(frame.sequence)
         self._schedule(channel)
-        return [channel]
 
     # -- what goes onto the wire ---------------------------------------------------------
 

@@ -11,8 +11,9 @@ from laminar.config import ShuffleConfig
 from laminar.errors import ChannelEndedError, ConfigError
 from laminar.model import VNode
 from laminar.shuffle import control
-from laminar.shuffle.arrow import BatchEncoder, has_dictionaries
-from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind
+from laminar.shuffle.arrow import BatchEncoder, concat, has_dictionaries
+from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind, encode_frame
+from laminar.shuffle.messages import Barrier, End, Watermark
 from laminar.shuffle.statistics import ChannelStatistics
 from laminar.shuffle.window import SendWindow
 
@@ -60,6 +61,8 @@ class OutboundChannel:
         The way of most small batches, and therefore short: a batch that cannot join goes
         through :meth:`push_batch`. Its size here is an upper bound that is cheap to have.
         """
+        if type(batch) is not pa.RecordBatch:
+            return False
         size: int = batch.get_total_buffer_size()
         waiting = self._pending_bytes + size + BATCH_OVERHEAD_BYTES
         if (
@@ -102,14 +105,22 @@ class OutboundChannel:
         )
         self._join_bytes_max = self._config.coalesce_bytes
 
-    def push_control(self, kind: int, body: bytes) -> None:
-        """Queue a barrier, watermark or end, behind everything queued so far."""
+    def push_message(self, message: Barrier | Watermark | End) -> None:
+        """Queue a control message, behind everything queued so far."""
         self._check_open()
         if self._pending:
             self.seal()
         window = self.window
-        header = HEADER.pack(len(body), kind, 0, self.number, window.next_sequence)
-        window.push(0, HEADER_BYTES + len(body), (header + body,))
+        sequence = window.next_sequence
+        if isinstance(message, Watermark):
+            frame = control.encode_watermark(message.timestamp, self.number, sequence)
+        elif isinstance(message, Barrier):
+            body = control.encode_barrier(message.barrier, sequence - 1)
+            frame = encode_frame(Kind.BARRIER, body, channel=self.number, sequence=sequence)
+        else:
+            frame = encode_frame(Kind.END, channel=self.number, sequence=sequence)
+            self.ended = True
+        window.push(0, len(frame), (frame,))
 
     def seal(self) -> None:
         """Turn the batches that wait for company into a frame."""
@@ -118,7 +129,7 @@ class OutboundChannel:
             return
         self._pending, self._pending_bytes = [], 0
         self._join_bytes_max = _NOTHING_JOINS
-        batch = pending[0] if len(pending) == 1 else pa.concat_batches(pending)
+        batch = pending[0] if len(pending) == 1 else concat(pending)
         self._push_data(batch, len(pending), self._pending_vnode)
 
     def _check_open(self) -> None:

@@ -29,6 +29,7 @@ from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr
 from laminar.shuffle import control
 from laminar.shuffle.frames import (
+    KIND_NAMES,
     PREFACE,
     Frame,
     FrameDecoder,
@@ -53,9 +54,10 @@ REFUSAL_TIMEOUT_S = 1.0
 class _Connection:
     """The current connection of a session, and how to wake its writer."""
 
-    def __init__(self, stream: ByteStream, session: InboundSession) -> None:
+    def __init__(self, stream: ByteStream, session: InboundSession, welcome: bytes) -> None:
         self.stream = stream
         self.session = session
+        self.welcome = welcome
         self.sleeps: anyio.Event | None = None
 
     def wake(self) -> None:
@@ -92,6 +94,8 @@ class ShuffleReceiver:
         self._incarnation = Incarnation(time.time_ns() if incarnation is None else incarnation)
         self._peers = Peers(self.local_id, self.config, self._inbox_of)
         self._connections: dict[NodeId, _Connection] = {}
+        self._returns: dict[NodeId, anyio.CancelScope] = {}
+        """Of peers whose connection broke: ends the wait for their return."""
         self._inbox = Inbox(self)
         self._claimed: dict[str, Inbox] = {}
         self._drops: Counter[str] = Counter()
@@ -149,9 +153,10 @@ class ShuffleReceiver:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._listener is not None and self._tasks is not None
-        self._listener.close()
-        self._tasks.cancel_scope.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
         for inbox in (self._inbox, *self._claimed.values()):
             inbox.close()
         await leave(self._stack, exc)
@@ -281,21 +286,17 @@ class ShuffleReceiver:
             negotiate(await receive_exactly(stream, PREFACE.size))
             decoder = FrameDecoder(_nothing_yet)
             hello = control.decode_hello((await _first_frame(stream, decoder)).body_bytes())
-            session, ended = self._peers.greet(hello)
-            welcome = session.attach(hello, self.local_id, self._incarnation)
-            superseded = self._connections.pop(hello.node, None)
-            if superseded is not None:
-                superseded.stream.close()
-            if ended is not None:
-                self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
-            connection = self._connections[hello.node] = _Connection(stream, session)
-            decoder.open_for_data(session.admit, self.config.max_frame_bytes)
-            try:
-                await stream.send_vectored([encode_preface(), welcome])
-            except BaseException:
-                if self._connections.get(hello.node) is connection:
-                    del self._connections[hello.node]
-                raise
+        session, ended = self._peers.greet(hello)
+        welcome = session.attach(hello, self.local_id, self._incarnation)
+        superseded = self._connections.pop(hello.node, None)
+        if superseded is not None:
+            superseded.stream.close()
+        if hello.node in self._returns:
+            self._returns[hello.node].cancel()
+        if ended is not None:
+            self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
+        decoder.open_for_data(session.admit, self.config.max_frame_bytes)
+        connection = self._connections[hello.node] = _Connection(stream, session, welcome)
         return connection, decoder
 
     async def _refuse(self, stream: ByteStream, error: ProtocolError) -> None:
@@ -347,8 +348,9 @@ class ShuffleReceiver:
                 connection.wake()
 
     async def _write(self, connection: _Connection) -> None:
-        """Send credit and answers, and sleep while there are none."""
+        """Send the welcome, credit and answers, and sleep while there are none."""
         try:
+            await connection.stream.send_vectored([encode_preface(), connection.welcome])
             while True:
                 replies = connection.session.take()
                 if replies:
@@ -365,9 +367,12 @@ class ShuffleReceiver:
 
     async def _await_return(self, session: InboundSession, why: StreamError) -> None:
         """The connection broke: give the peer time to come back, then report its loss."""
-        round_lost = session.round
-        await anyio.sleep(self.config.reconnect_timeout_s)
-        if session.round == round_lost and session.peer not in self._connections:
+        with anyio.CancelScope() as scope:
+            self._returns[session.peer] = scope
+            await anyio.sleep(self.config.reconnect_timeout_s)
+        if self._returns.get(session.peer) is scope:
+            del self._returns[session.peer]
+        if not scope.cancelled_caught:
             after = f"for {self.config.reconnect_timeout_s:g} s"
             self._lose(session, PeerLostError(f"peer {session.peer} is gone {after}: {why}"))
 

@@ -80,12 +80,12 @@ class ShuffleSender:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._tasks is not None
         failures: dict[NodeId, LaminarError] = {}
         if exc_type is None:
             failures = await self._drain()
         self._closed = True
-        self._tasks.cancel_scope.cancel()
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
         await leave(self._stack, exc)
         raise_failures("closing", failures)
 
@@ -109,12 +109,10 @@ class ShuffleSender:
         starts anew), :class:`~laminar.errors.ChannelEndedError`, or
         :class:`~laminar.errors.BatchTooLargeError`.
         """
-        link = self._links.get(peer)  # type: ignore[call-overload]
+        link = self._links.get(NodeId(peer))
         if link is None or link.failure is not None:
             link = await self._open(peer)
-        if (
-            isinstance(message, Data) and not isinstance(message.batch, pa.RecordBatch)
-        ) or not link.offer(message):
+        if not link.offer(message):
             await link.send(message)
 
     def try_send(self, peer: str, message: ChannelMessage) -> None:
@@ -130,7 +128,7 @@ class ShuffleSender:
             if peer not in self._addresses:
                 raise UnknownPeerError(_unknown(peer))
             link = self._start_link(peer)
-        if isinstance(message, Data) and not isinstance(message.batch, pa.RecordBatch):
+        if isinstance(message, Data) and _is_foreign(message):
             message = Data(single_batch(message.batch), message.channel, message.vnode)
         if not link.offer(message):
             raise NoCreditError(f"no credit for {peer} on {message.channel!r} now")
@@ -189,8 +187,6 @@ class ShuffleSender:
 
     def _live_link(self, peer: NodeId) -> Link | None:
         """The link to ``peer``; raises, once, why the last one failed."""
-        if self._closed or self._tasks is None:
-            raise ClosedError("this ShuffleSender is not open; use it inside its async with")
         link = self._links.get(peer)
         if link is not None and link.failure is not None:
             del self._links[peer]
@@ -208,7 +204,8 @@ class ShuffleSender:
         return link
 
     def _start_link(self, peer: NodeId) -> Link:
-        assert self._tasks is not None
+        if self._closed or self._tasks is None:
+            raise ClosedError("this ShuffleSender is not open; use it inside its async with")
         # Each session is a life of its own: what an earlier one lost must not look resumed.
         self._incarnation += 1
         incarnation = Incarnation(self._incarnation)
@@ -258,6 +255,12 @@ class ShuffleSender:
                         f"peer {peer} did not confirm everything sent to it {after}"
                     )
         return failures
+
+
+def _is_foreign(message: ChannelMessage) -> bool:
+    """Whether ``message`` carries a batch of another library."""
+    batch: object = message.batch if isinstance(message, Data) else None
+    return batch is not None and not isinstance(batch, pa.RecordBatch)
 
 
 def _unknown(peer: NodeId) -> str:

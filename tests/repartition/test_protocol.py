@@ -1,0 +1,69 @@
+import pytest
+
+from laminar.errors import InputError, OutputError, PeerLostError, UnsupportedKeyError, WorkerError
+from laminar.repartition.protocol import (
+    Assignment,
+    Failure,
+    Finished,
+    NoMoreWork,
+    Progress,
+    Ready,
+    Work,
+    decode,
+    encode,
+    error_of,
+    failure_of,
+)
+from laminar.repartition.split import Split
+
+MESSAGES = [
+    Assignment(
+        addresses=("127.0.0.1:1", "127.0.0.1:2"),
+        by=("a", "b"),
+        partitions=16,
+        memory_limit_bytes=1 << 30,
+        schema="x",
+        dictionary_columns=("c",),
+        decimals_as_integers=True,
+        row_bytes=12.5,
+        output_format="parquet",
+        codec="zstd",
+        folder="/x y/ü\n",
+        run_id="12ab",
+    ),
+    Work(Split("file\nname.parquet", "parquet", (1, 2), 10, 100)),
+    NoMoreWork(),
+    Ready("127.0.0.1:1"),
+    Progress("reading", 1, 2, 3, 4, 5, 6, 7),
+    Failure("input", "no such file"),
+    Finished(1, 2, 3, 4, 5, 6),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_messages_are_lines_and_come_back(message):
+    line = encode(message)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode(line) == message
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"hello\n", b"[]\n", b'{"is":"Nope"}\n', b'{"is":"Ready"}\n']
+)
+def test_anything_else_is_refused(line):
+    with pytest.raises(WorkerError, match="not a message"):
+        decode(line)
+
+
+@pytest.mark.parametrize("kind", [InputError, OutputError, UnsupportedKeyError])
+def test_errors_of_the_user_come_through_as_they_are(kind):
+    error = error_of(failure_of(kind("what happened")), "worker 3")
+    assert type(error) is kind
+    assert str(error) == "what happened"
+
+
+def test_other_errors_name_the_worker():
+    error = error_of(failure_of(PeerLostError("gone")), "worker 3 (pid 7)")
+    assert type(error) is WorkerError
+    assert str(error) == "worker 3 (pid 7) failed: gone"
