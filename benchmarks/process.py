@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 LOG_LINES_SHOWN = 15
-STOP_GRACE_SECONDS = 20.0
+STOP_GRACE_SECONDS = 10.0
 REAP_SECONDS = 5.0
 
 

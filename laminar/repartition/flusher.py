@@ -53,7 +53,7 @@ class Flusher:
         self._send.close()
 
     async def _run(self, generations: MemoryObjectReceiveStream[dict[int, pa.Table]]) -> None:
-        async with generations:
+        async with generations, self._send:
             async for row_groups in generations:
                 self.busy = True
                 async with anyio.create_task_group() as tasks:

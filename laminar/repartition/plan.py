@@ -24,6 +24,7 @@ from laminar.repartition.sources import find_sources, is_uri
 from laminar.repartition.spec import JobSpec
 from laminar.repartition.split import Split
 from laminar.repartition.writers import check_writable
+from laminar.shuffle.hashing import check_key_type
 
 SPLITS_PER_WORKER: Final = 12
 """Small enough pieces that workers finish together, large enough that a split costs little."""
@@ -55,7 +56,8 @@ class Plan:
 def make_plan(spec: JobSpec) -> Plan:
     """Find and inspect the inputs (this reads files) and divide the work.
 
-    Raises :class:`~laminar.errors.InputError` or :class:`~laminar.errors.OutputError`.
+    Raises :class:`~laminar.errors.InputError`, :class:`~laminar.errors.OutputError`, or
+    :class:`~laminar.errors.UnsupportedKeyError` for a key whose equality is not settled.
     """
     sources = find_sources(spec.inputs)
     check_apart(spec, [source.name for source in sources])
@@ -68,10 +70,15 @@ def make_plan(spec: JobSpec) -> Plan:
 
 
 def divide(spec: JobSpec, facts: Sequence[FileFacts]) -> Plan:
-    """Check that the files fit together and divide them into splits. No I/O."""
+    """Check that the files fit together and divide them into splits. No I/O.
+
+    Raises what :func:`make_plan` raises.
+    """
     facts = _settle_csv(facts)
     schema = common_schema([(fact.source.name, fact.schema) for fact in facts])
     check_keys(schema, spec.by, facts[0].source.name)
+    for column in spec.by:
+        check_key_type(schema.field(column).type, column)
     dictionaries = _dictionary_columns(spec, facts)
     check_movable(physical_schema(schema, dictionaries))
     notes = check_writable(schema, dictionaries, spec.output_format, spec.codec)

@@ -46,8 +46,8 @@ def is_uri(name: str) -> bool:
 
 def reason(error: BaseException) -> str:
     """The first line of an error of Arrow or the operating system, without its noise."""
-    if isinstance(error, OSError) and error.strerror:
-        return str(error.strerror).splitlines()[0].split(" Detail:")[0]
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
 

@@ -1,6 +1,7 @@
 """Small data of every kind, and an independent engine to compare with."""
 
 import collections
+import decimal
 
 import duckdb
 import numpy as np
@@ -21,8 +22,9 @@ def orders():
             "id": pa.array(ids, pa.int64()),
             "status": pa.array([["open", "closed", "lost"][i] for i in rng.integers(0, 3, rows)]),
             "note": pa.array([None if i % 7 == 0 else f"note {i * 31}" for i in range(rows)]),
-            "price": pa.array([int(x) for x in rng.integers(0, 9999, rows)]).cast(
-                pa.decimal128(15, 2)
+            "price": pa.array(
+                [decimal.Decimal(int(cents)).scaleb(-2) for cents in rng.integers(0, 9999, rows)],
+                pa.decimal128(15, 2),
             ),
             "day": pa.array(rng.integers(9_000, 12_000, rows).astype("int32"), pa.date32()),
         }
@@ -53,10 +55,9 @@ def multiset():
 
     def of(source):
         if isinstance(source, pa.Table):
-            # DuckDB and Python agree on all values; views and dictionaries are layouts only.
             relation = duckdb.from_arrow(source)
         else:
             relation = duckdb.read_parquet([str(path) for path in source])
-        return collections.Counter(relation.fetchall())
+        return collections.Counter(relation.project("columns(*)::varchar").fetchall())
 
     return of

@@ -1,0 +1,83 @@
+import signal
+import subprocess
+import sys
+
+import anyio
+import pytest
+
+from laminar.errors import WorkerError
+from laminar.repartition.crew import Member, environment, hire
+from laminar.repartition.protocol import NoMoreWork, Ready
+
+LIMIT = 64 << 20
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def test_workers_report_where_they_listen_and_leave_when_let_go():
+    async with hire(2, LIMIT, "00ff") as crew:
+        addresses = set()
+        for _ in range(2):
+            member, message = await crew.news.receive()
+            assert isinstance(message, Ready)
+            addresses.add(message.address)
+            member.finished = True
+        assert len(addresses) == 2
+        await crew.dismiss()
+        assert [member.process.returncode for member in crew.members] == [0, 0]
+
+
+async def test_leaving_the_block_leaves_no_process():
+    async with hire(2, LIMIT, "00ff") as crew:
+        members = crew.members
+    assert [member.process.returncode for member in members] == [-signal.SIGKILL] * 2
+
+
+async def test_the_last_word_of_a_dead_worker_is_passed_on():
+    async with await anyio.open_process(
+        [sys.executable, "-c", "import sys; sys.exit('the disk is on fire')"],
+        stdin=subprocess.PIPE,
+    ) as process:
+        send, receive = anyio.create_memory_object_stream(0)
+        async with send, receive:
+            with pytest.raises(ExceptionGroup) as group:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(Member(4, process).listen, send)
+    (error,) = group.value.exceptions
+    assert isinstance(error, WorkerError)
+    text = f"worker 4 (pid {process.pid}) exited with code 1; it last said: the disk is on fire"
+    assert str(error) == text
+
+
+async def test_telling_a_dead_worker_says_so():
+    async with await anyio.open_process([sys.executable, "-c", ""]) as process:
+        await process.wait()
+        with pytest.raises(WorkerError, match="exited with code 0"):
+            await _tell_until_noticed(Member(0, process))
+
+
+async def _tell_until_noticed(member):
+    for _ in range(10_000):
+        await member.tell(NoMoreWork())
+
+
+def test_workers_import_this_package(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
+    given = environment()
+    assert given["PYTHONPATH"].endswith("/somewhere")
+    assert given["ARROW_DEFAULT_MEMORY_POOL"] == "system"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", "import laminar; print(laminar.__file__)"],
+        env=given,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    import laminar
+
+    assert found.stdout.strip() == laminar.__file__
