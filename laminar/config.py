@@ -42,8 +42,8 @@ class ShuffleConfig:
     max_frame_bytes: int = 64 * MIB
     """No data frame larger than this is sent, or allocated for when announced by a peer."""
 
-    coalesce_bytes: int = 16 * KIB
-    """Batches smaller than this wait for company as long as the connection is busy."""
+    coalesce_bytes: int = 64 * KIB
+    """Batches up to this size are joined while they wait for the connection to be free."""
 
     compression: Compression | None = None
     """Body compression of the Arrow batches that this side sends."""

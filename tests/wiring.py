@@ -15,7 +15,7 @@ import anyio
 import pyarrow as pa
 
 from laminar.config import ShuffleConfig
-from laminar.errors import StreamError
+from laminar.errors import StreamBrokenError, StreamError
 from laminar.net.stream import receive_exactly
 from laminar.net.tcp import TcpNetwork, TcpStream, parse_addr
 from laminar.shuffle import control
@@ -112,10 +112,12 @@ class Proxy:
         self.addr = listener.local_addr
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._accept, listener, tasks)
-            yield self
-            listener.close()
-            self.cut()
-            tasks.cancel_scope.cancel()
+            try:
+                yield self
+            finally:
+                listener.close()
+                self.cut()
+                tasks.cancel_scope.cancel()
 
     def cut(self) -> None:
         """Cut every connection there is now."""
@@ -220,14 +222,8 @@ class _ListenerSpy:
         if self._spy.accepts_to_fail:
             self._spy.accepts_to_fail -= 1
             stream.close()
-            raise _too_many_files()
+            raise StreamBrokenError("accepting failed: [Errno 24] Too many open files")
         return stream
-
-
-def _too_many_files() -> StreamError:
-    from laminar.errors import StreamBrokenError
-
-    return StreamBrokenError("accepting failed: [Errno 24] Too many open files")
 
 
 # -- peers that speak the protocol by hand ----------------------------------------------------

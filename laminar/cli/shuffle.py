@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises :class:`~laminar.errors.ConfigError` for arguments that make no sense.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # saves the start of threads we never use
     spec = job_spec(arguments)
     display = open_display(sys.stderr, quiet=arguments.quiet)
     code = anyio.run(_run, spec, display, arguments.json, arguments.quiet)

@@ -127,10 +127,10 @@ class TcpStream:
 def _unsent(buffers: Sequence[SendBuffer], sent: int) -> list[SendBuffer]:
     """What remains of ``buffers`` after their first ``sent`` bytes."""
     for index, buffer in enumerate(buffers):
-        view = memoryview(buffer)
-        if sent < view.nbytes:
-            return [view.cast("B")[sent:], *buffers[index + 1 :]]
-        sent -= view.nbytes
+        size = len(buffer)
+        if sent < size:
+            return [memoryview(buffer).cast("B")[sent:], *buffers[index + 1 :]]
+        sent -= size
     return []
 
 

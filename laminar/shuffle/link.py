@@ -77,9 +77,7 @@ class Link:
     # -- the callers' side ---------------------------------------------------------------
 
     def offer(self, message: ChannelMessage) -> bool:
-        """Queue ``message`` if there is room for it now. Raises the link's failure."""
-        if self.failure is not None:
-            raise self.tell_failure()
+        """Queue ``message`` if there is room for it now."""
         if not self.session.offer(message):
             return False
         if self._writer_sleeps is not None:

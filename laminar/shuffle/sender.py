@@ -63,7 +63,9 @@ class ShuffleSender:
         self._rng = rng or random.Random()
         self._incarnation = time.time_ns() if incarnation is None else incarnation
         self._addresses: dict[NodeId, str] = {}
-        self._links: dict[NodeId, Link] = {}
+        self._links: dict[str, Link] = {}
+        self._failed: dict[str, Link] = {}
+        """Links that gave up, until a caller has been told why."""
         self._tasks: TaskGroup | None = None
         self._closed = False
         self._stack = AsyncExitStack()
@@ -80,10 +82,11 @@ class ShuffleSender:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        failures: dict[NodeId, LaminarError] = {}
+        failures: dict[str, LaminarError] = {}
         if exc_type is None:
             failures = await self._drain()
         self._closed = True
+        self._links.clear()
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
         await leave(self._stack, exc)
@@ -109,10 +112,9 @@ class ShuffleSender:
         starts anew), :class:`~laminar.errors.ChannelEndedError`, or
         :class:`~laminar.errors.BatchTooLargeError`.
         """
-        link = self._links.get(NodeId(peer))
-        if link is None or link.failure is not None:
+        link = self._links.get(peer)
+        if link is None or not link.offer(message):
             link = await self._open(peer)
-        if not link.offer(message):
             await link.send(message)
 
     def try_send(self, peer: str, message: ChannelMessage) -> None:
@@ -148,7 +150,7 @@ class ShuffleSender:
         A peer without an open channel gets it on the default one. All peers are tried; those
         that failed are reported together as :class:`~laminar.errors.FanOutError`.
         """
-        failures: dict[NodeId, LaminarError] = {}
+        failures: dict[str, LaminarError] = {}
         async with anyio.create_task_group() as tasks:
             for peer in dict.fromkeys(node_id(peer) for peer in peers):
                 action = partial(self._send_barrier, peer, barrier)
@@ -181,19 +183,18 @@ class ShuffleSender:
 
     def statistics(self) -> SenderStatistics:
         """A snapshot of all links."""
-        return SenderStatistics({peer: _statistics(link) for peer, link in self._links.items()})
+        return SenderStatistics(
+            {link.session.peer: _statistics(link) for link in self._links.values()}
+        )
 
     # -- links ---------------------------------------------------------------------------
 
     def _live_link(self, peer: NodeId) -> Link | None:
         """The link to ``peer``; raises, once, why the last one failed."""
-        link = self._links.get(peer)
-        if link is not None and link.failure is not None:
-            del self._links[peer]
-            if not link.failure_told:
-                raise link.tell_failure()
-            link = None
-        return link
+        failed = self._failed.pop(peer, None)
+        if failed is not None and not failed.failure_told:
+            raise failed.tell_failure()
+        return self._links.get(peer)
 
     async def _open(self, peer: str) -> Link:
         peer = node_id(peer)
@@ -213,8 +214,14 @@ class ShuffleSender:
         resolve = partial(self._resolve, peer)
         link = Link(session, self.config, self._network, resolve, self._rng)
         self._links[peer] = link
-        self._tasks.start_soon(link.run)
+        self._tasks.start_soon(self._run_link, peer, link)
         return link
+
+    async def _run_link(self, peer: NodeId, link: Link) -> None:
+        await link.run()
+        if link.failure is not None:
+            self._links.pop(peer, None)
+            self._failed[peer] = link
 
     async def _resolve(self, peer: NodeId) -> str:
         """The peer's address as it is now: the KV's word before the registered one."""
@@ -229,19 +236,19 @@ class ShuffleSender:
 
     # -- closing -------------------------------------------------------------------------
 
-    async def _flush(self) -> dict[NodeId, LaminarError]:
-        failures: dict[NodeId, LaminarError] = {}
+    async def _flush(self) -> dict[str, LaminarError]:
+        failures: dict[str, LaminarError] = {}
         async with anyio.create_task_group() as tasks:
-            for peer, link in list(self._links.items()):
-                if link.failure is None:
-                    tasks.start_soon(collect, failures, peer, link.flush)
-                elif not link.failure_told:
+            for peer, link in self._links.items():
+                tasks.start_soon(collect, failures, peer, link.flush)
+            for peer, link in self._failed.items():
+                if not link.failure_told:
                     failures[peer] = link.tell_failure()
         return failures
 
-    async def _drain(self) -> dict[NodeId, LaminarError]:
+    async def _drain(self) -> dict[str, LaminarError]:
         """Flush and say goodbye, in time; what could not be delivered comes back as failures."""
-        failures: dict[NodeId, LaminarError] = {}
+        failures: dict[str, LaminarError] = {}
         with anyio.move_on_after(self.config.close_timeout_s) as scope:
             failures = await self._flush()
             async with anyio.create_task_group() as tasks:
@@ -250,7 +257,7 @@ class ShuffleSender:
         if scope.cancelled_caught:
             after = f"within close_timeout_s ({self.config.close_timeout_s:g} s)"
             for peer, link in self._links.items():
-                if link.session.outstanding and peer not in failures and not link.failure_told:
+                if link.session.outstanding and peer not in failures:
                     failures[peer] = PeerLostError(
                         f"peer {peer} did not confirm everything sent to it {after}"
                     )

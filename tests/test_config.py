@@ -1,0 +1,92 @@
+"""Every limit is checked once, where it is set."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laminar.config import ShuffleConfig
+from laminar.errors import ConfigError
+
+LIMITS = [
+    field.name
+    for field in dataclasses.fields(ShuffleConfig)
+    if field.name not in {"cluster", "compression"}
+]
+
+
+def test_the_defaults_are_valid_and_frozen():
+    config = ShuffleConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.window_bytes = 1
+
+
+def test_every_limit_has_its_unit_in_its_name():
+    assert LIMITS
+    assert all(name.endswith(("_bytes", "_max", "_s")) for name in LIMITS)
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_are_positive(name, value):
+    with pytest.raises(ConfigError, match=name):
+        ShuffleConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", [name for name in LIMITS if name.endswith("_s")])
+def test_a_time_is_a_number(name):
+    with pytest.raises(ConfigError, match=name):
+        ShuffleConfig(**{name: math.nan})
+
+
+@given(st.integers(1, 2**31), st.integers(1, 2**31), st.integers(1, 2**31))
+def test_frames_are_ordered_by_size(coalesce, target, largest):
+    sizes = {
+        "coalesce_bytes": coalesce,
+        "target_frame_bytes": target,
+        "max_frame_bytes": largest,
+    }
+    if coalesce <= target <= largest < 2**31:
+        assert ShuffleConfig(**sizes).max_frame_bytes == largest
+    else:
+        with pytest.raises(ConfigError):
+            ShuffleConfig(**sizes)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_frame_bytes": 2**31},  # Arrow and the kernel count in 32 bits
+        {"channels_max": 2**16 + 1},  # so does the header, in 16
+        {"backoff_initial_s": 3.0, "backoff_max_s": 2.0},
+        {"compression": "gzip"},
+        {"compression": ""},
+        {"cluster": ""},
+        {"cluster": "x" * 129},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        ShuffleConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_frame_bytes": 2**31 - 1},
+        {"channels_max": 2**16},
+        {"backoff_initial_s": 2.0, "backoff_max_s": 2.0},
+        {"compression": "lz4"},
+        {"compression": "zstd"},
+        {"cluster": "x" * 128},
+        {"reconnect_timeout_s": math.inf},
+        {"coalesce_bytes": 1, "target_frame_bytes": 1, "max_frame_bytes": 1},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_accepted(settings):
+    config = ShuffleConfig(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
