@@ -238,6 +238,9 @@ class Raw:
         self.sequence = 0
         self._decoder: FrameDecoder | None = None
 
+    def __del__(self) -> None:
+        self.stream.close()  # so that a test that fails does not fail the one behind it
+
     @classmethod
     async def dial(cls, addr: str) -> "Raw":
         return cls(await TcpNetwork().connect(addr))

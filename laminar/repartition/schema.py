@@ -166,10 +166,10 @@ def check_keys(schema: pa.Schema, by: Sequence[str], name: str) -> None:
 
 def check_movable(schema: pa.Schema) -> None:
     """Raise :class:`~laminar.errors.InputError` for a type whose rows cannot be reordered."""
-    nothing = pa.array([], pa.int64())
+    nothing = pa.nulls(0, pa.int64())
     for field in schema:
         try:
-            pa.array([], field.type).take(nothing)
+            pa.nulls(0, field.type).take(nothing)
         except (pa.ArrowException, NotImplementedError) as error:
             raise InputError(
                 f"column {field.name!r} has type {field.type}, whose rows cannot be reordered; "

@@ -194,7 +194,7 @@ class ArrowFile:
             column: Any = batch.column(i)
             before = self._dictionaries.get(i)
             if before is not None:
-                none = pa.DictionaryArray.from_arrays(pa.array([], column.type.index_type), before)
+                none = pa.DictionaryArray.from_arrays(pa.nulls(0, column.type.index_type), before)
                 merged = pa.chunked_array([none.cast(column.type), column]).unify_dictionaries()
                 column = merged.chunk(merged.num_chunks - 1)
             self._dictionaries[i] = column.dictionary
@@ -265,4 +265,4 @@ def check_writable(
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)

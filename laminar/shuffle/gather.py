@@ -157,8 +157,18 @@ def _without_data(array: pa.Array[Any]) -> pa.Array[Any]:
     return bare
 
 
+def _array(values: npt.NDArray[Any]) -> Any:
+    """``values`` as an Arrow array, without a copy.
+
+    Not by ``pa.array``, which imports pandas where that is installed, to see whether it was
+    given a series: half a second for every worker process.
+    """
+    kind = pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [None, _buffer(values)])
+
+
 def _take(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
-    indices: Any = pa.array(positions)
+    indices = _array(positions)
     taken: pa.Array[Any] = pc.take(array, indices, boundscheck=False)
     return taken
 
@@ -166,7 +176,7 @@ def _take(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
 def _take_views(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
     """Take the views as opaque 16-byte values; the data they refer to stays shared."""
     if len(positions) == 0:
-        empty: pa.Array[Any] = pa.array([], array.type)
+        empty: pa.Array[Any] = pa.nulls(0, array.type)
         return empty
     validity, views, *data = array.buffers()
     opaque: Any = pa.Array.from_buffers(
@@ -180,8 +190,11 @@ def _take_views(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
 
 
 def _valid(array: pa.Array[Any]) -> npt.NDArray[np.bool_]:
-    valid: npt.NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
-    return valid
+    flags: Any = array.is_valid()
+    first, skipped = divmod(flags.offset, 8)
+    bits = np.frombuffer(flags.buffers()[1], np.uint8, offset=first)
+    valid = np.unpackbits(bits, bitorder="little", count=skipped + len(array))
+    return valid[skipped:].view(np.bool_)
 
 
 def _buffer(values: npt.NDArray[Any]) -> pa.Buffer:
@@ -266,7 +279,7 @@ def _gather_run_end_encoded(array: Any, positions: Positions) -> pa.Array[Any]:
     starts = np.flatnonzero(np.diff(runs, prepend=-1))
     stops = np.append(starts, len(positions))[1:].astype(ends.dtype)
     values = gather(array.values, runs[starts])
-    return pa.RunEndEncodedArray.from_arrays(pa.array(stops), values, type=array.type)
+    return pa.RunEndEncodedArray.from_arrays(_array(stops), values, type=array.type)
 
 
 def _gather_union(array: Any, positions: Positions) -> pa.Array[Any]:

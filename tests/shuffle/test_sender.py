@@ -413,7 +413,9 @@ async def test_a_frame_larger_than_the_window_travels_alone():
 
 @limited
 async def test_a_mistake_is_the_callers_and_hurts_nobody_else():
-    config = replace(QUICK, max_frame_bytes=64 * KIB, target_frame_bytes=32 * KIB)
+    config = replace(
+        QUICK, max_frame_bytes=64 * KIB, target_frame_bytes=32 * KIB, coalesce_bytes=16 * KIB
+    )
     async with ShuffleReceiver.bind("b", config=config) as receiver:
         async with ShuffleSender("a", config=config) as sender:
             sender.register_peer("b", receiver.local_addr)

@@ -354,4 +354,4 @@ def move(wire, count, decoder, act):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(max_examples=100, stateful_step_count=50)
+TestSessions.settings = settings(stateful_step_count=50)

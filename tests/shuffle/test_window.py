@@ -136,7 +136,7 @@ class JoinedWindows(RuleBasedStateMachine):
 
 # Hypothesis starts checking invariants after the initialize rule.
 TestJoinedWindows = JoinedWindows.TestCase
-TestJoinedWindows.settings = settings(max_examples=120, stateful_step_count=60)
+TestJoinedWindows.settings = settings(stateful_step_count=60)
 
 
 def sent(charges, window=WINDOW, control=CONTROL):
