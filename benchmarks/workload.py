@@ -31,9 +31,7 @@ def stream_bytes(rows: int) -> int:
 
 
 def small_batches(count: int = 1024) -> list[pa.RecordBatch]:
-    """Record batches of one row of four int64: 32 bytes each."""
-    schema = pa.schema([(name, pa.int64()) for name in "abcd"])
+    """Record batches of one column of four int64: 32 bytes each."""
     return [
-        pa.record_batch([pa.array([number + column]) for column in range(4)], schema=schema)
-        for number in range(count)
+        pa.record_batch({"value": pa.array(range(number, number + 4))}) for number in range(count)
     ]

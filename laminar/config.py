@@ -33,7 +33,7 @@ class ShuffleConfig:
     travels alone.
     """
 
-    control_frames_max: int = 8192
+    control_frames_max: int = 16384
     """Most barriers, watermarks and ends per channel that are sent and not yet consumed."""
 
     target_frame_bytes: int = 1 * MIB

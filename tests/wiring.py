@@ -23,7 +23,7 @@ from laminar.shuffle.arrow import BatchEncoder
 from laminar.shuffle.frames import PREFACE, FrameDecoder, Kind, encode_frame, encode_preface
 from laminar.shuffle.messages import Hello
 
-TEST_LIMIT_S = 20
+TEST_LIMIT_S = 5
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -239,7 +239,7 @@ class Raw:
         self._decoder: FrameDecoder | None = None
 
     def __del__(self) -> None:
-        self.stream.close()  # so that a test that fails does not fail the one behind it
+        self.stream._socket.close()  # so that a test that fails does not fail the one behind it
 
     @classmethod
     async def dial(cls, addr: str) -> "Raw":
@@ -249,12 +249,13 @@ class Raw:
     async def greeted(
         cls, addr: str, node: str = "evil", *, channel: str | None = "default", **how
     ):
-        """Connected and welcomed, with ``channel`` open under number 0."""
+        """Connected and welcomed, with ``channel`` known to be open under number 0."""
         raw = await cls.dial(addr)
         await raw.send(encode_preface(), hello(node, **how))
         await raw.frames()
         if channel is not None:
-            await raw.send(opening(channel))
+            await raw.send(opening(channel), encode_frame(Kind.PING, sequence=1))
+            await raw.frames()
         return raw
 
     async def send(self, *pieces: bytes) -> None:

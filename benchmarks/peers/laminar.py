@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
 import anyio
@@ -56,20 +57,20 @@ def _send(
     link: Link,
     backend: str,
     address: str,
-    message: Callable[[int], ChannelMessage],
+    messages: Sequence[ChannelMessage],
     warm: int,
     count: int,
 ) -> None:
     async def main() -> None:
         async with ShuffleSender("a") as sender:
             sender.register_peer("b", address)
-            for turn in range(warm):
-                await sender.send_to("b", message(turn))
+            for message in islice(cycle(messages), warm):
+                await sender.send_to("b", message)
             link.report(ready=True)
             await anyio.to_thread.run_sync(link.heard)
             link.report(started=time.monotonic())
-            for turn in range(count):
-                await sender.send_to("b", message(turn))
+            for message in islice(cycle(messages), count):
+                await sender.send_to("b", message)
             await anyio.to_thread.run_sync(link.heard)
 
     _run(backend, main)
@@ -96,8 +97,7 @@ def stream_sender(
     link: Link, *, backend: str, address: str, rows: int, warm: int, count: int
 ) -> None:
     """Send ``warm`` and, when told, ``count`` batches."""
-    batches = stream_batches(rows)
-    _send(link, backend, address, lambda turn: Data(batches[turn % len(batches)]), warm, count)
+    _send(link, backend, address, [Data(batch) for batch in stream_batches(rows)], warm, count)
 
 
 def small_message_receiver(link: Link, *, backend: str, warm: int, count: int) -> None:
@@ -107,18 +107,17 @@ def small_message_receiver(link: Link, *, backend: str, warm: int, count: int) -
 
 def small_message_sender(link: Link, *, backend: str, address: str, warm: int, count: int) -> None:
     """Send small messages one by one."""
-    _send(link, backend, address, Watermark, warm, count)
+    _send(link, backend, address, [Watermark(time) for time in range(1024)], warm, count)
 
 
 def small_batch_receiver(link: Link, *, backend: str, warm: int, count: int) -> None:
-    """Receive rows that were sent as a batch each."""
-    _receive(link, backend, _take_rows, warm, count)
+    """Receive rows that were sent as a batch of four each."""
+    _receive(link, backend, _take_rows, 4 * warm, 4 * count)
 
 
 def small_batch_sender(link: Link, *, backend: str, address: str, warm: int, count: int) -> None:
-    """Send rows as a batch of 32 bytes each."""
-    batches = small_batches()
-    _send(link, backend, address, lambda turn: Data(batches[turn % len(batches)]), warm, count)
+    """Send 32 bytes of rows as a batch each."""
+    _send(link, backend, address, [Data(batch) for batch in small_batches()], warm, count)
 
 
 def repartition(

@@ -152,7 +152,7 @@ def _listen_to(
 
 
 async def _start(arguments: list[str]) -> Process:
-    command = [sys.executable, "-P", "-m", "laminar.repartition.worker", *arguments]
+    command = [sys.executable, "-P", "-m", "laminar.repartition", *arguments]
     try:
         return await anyio.open_process(
             command,

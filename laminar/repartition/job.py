@@ -1,7 +1,7 @@
 """A whole `laminar shuffle` run, as a function.
 
-The job's process decides everything and touches no row: it plans, hands out splits, adds up
-what workers report, and publishes the output when every row is accounted for.
+The job's process touches no row, and does not even load Arrow: it has a worker plan, hands out
+splits, adds up what workers report, and publishes the output when every row is accounted for.
 """
 
 from __future__ import annotations
@@ -12,29 +12,28 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from laminar.errors import JobError, LaminarError, WorkerError
 from laminar.repartition.crew import Crew, Member, hire
+from laminar.repartition.plan import Plan, Split
 from laminar.repartition.protocol import (
     Assignment,
     Failure,
     Finished,
     NoMoreWork,
+    Planned,
+    PlanRequest,
     Progress,
     Ready,
     Work,
     error_of,
 )
 from laminar.repartition.spec import JobSpec
-from laminar.repartition.split import Split
 from laminar.repartition.staging import Staging
-
-if TYPE_CHECKING:  # imports Arrow; at run time only after the workers were started
-    from laminar.repartition.plan import Plan
 
 OUTSTANDING_SPLITS: Final = 2
 """Splits a worker knows of: one to read, one to go on with when that is done."""
@@ -145,7 +144,9 @@ class _Run:
         self._plan = plan
         self.show("shuffling")
         self._queue.extend(plan.splits)
-        assignment = self._assignment(plan, addresses, folder)
+        assignment = Assignment(
+            self._spec, plan.layout, tuple(addresses), str(folder), self._run_id
+        )
         for member in self._crew.members:
             await member.tell(assignment)
         for _ in range(OUTSTANDING_SPLITS):
@@ -176,41 +177,20 @@ class _Run:
             await member.tell(NoMoreWork())
 
     async def _prepare(self) -> tuple[Plan, list[str]]:
-        """Plan in a thread while the workers start and report their addresses."""
+        """Let the first worker that is up plan, while the others start."""
         addresses = [""] * self._spec.workers
-        plans: list[Plan] = []
-
-        async def make() -> None:
-            plans.append(await anyio.to_thread.run_sync(_plan, self._spec, abandon_on_cancel=True))
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(make)
-            while not all(addresses):
-                member, message = await self._crew.news.receive()
-                if isinstance(message, Failure):
-                    await self._fail(message, member)
-                elif isinstance(message, Ready):
-                    addresses[member.number] = message.address
-        return plans[0], addresses
-
-    def _assignment(self, plan: Plan, addresses: Sequence[str], folder: Path) -> Assignment:
-        from laminar.repartition.schema import pack_schema
-
-        spec = self._spec
-        return Assignment(
-            addresses=tuple(addresses),
-            by=spec.by,
-            partitions=spec.partitions,
-            memory_limit_bytes=spec.memory_limit_bytes,
-            schema=pack_schema(plan.schema),
-            dictionary_columns=plan.dictionary_columns,
-            decimals_as_integers=plan.decimals_as_integers,
-            row_bytes=plan.row_bytes,
-            output_format=spec.output_format,
-            codec=spec.codec,
-            folder=str(folder),
-            run_id=self._run_id,
-        )
+        plan: Plan | None = None
+        while plan is None or not all(addresses):
+            member, message = await self._crew.news.receive()
+            if isinstance(message, Failure):
+                await self._fail(message, member)
+            elif isinstance(message, Planned):
+                plan = message.plan
+            elif isinstance(message, Ready):
+                if not any(addresses):
+                    await member.tell(PlanRequest(self._spec))
+                addresses[member.number] = message.address
+        return plan, addresses
 
     async def _fail(self, failure: Failure, member: Member) -> None:
         """Raise what a worker's failure means.
@@ -268,12 +248,6 @@ class _Run:
             output=str(self._spec.out),
             notes=self._plan.notes if self._plan else (),
         )
-
-
-def _plan(spec: JobSpec) -> Plan:
-    from laminar.repartition.plan import make_plan
-
-    return make_plan(spec)
 
 
 def _explanation(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,18 +2,22 @@
 
 ::
 
-    job     → worker   Assignment, once; then Work, as many as there are; then NoMoreWork
-    worker  → job      Ready, once; Progress, now and then; Failure or Finished, once
+    job     → worker   PlanRequest, to one; Assignment, to all; Work, again and again; NoMoreWork
+    worker  → job      Ready; Planned; Progress, now and then; Failure or Finished, once
+
+The job's process only ever handles names and numbers: planning, too, is a worker's task.
 
 The end of a worker's standard input means that the job's process is gone: the worker exits.
-(Light to import, like all that the job's process needs before its workers run.)
+(Light to import, like all that the job's process needs.)
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from laminar.errors import (
@@ -25,28 +29,34 @@ from laminar.errors import (
     UnsupportedKeyError,
     WorkerError,
 )
-from laminar.repartition.spec import OutputFormat
-from laminar.repartition.split import Split
+from laminar.repartition.plan import Layout, Plan, Split
+from laminar.repartition.spec import JobSpec
 
 FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """Find and inspect the inputs, and divide the work."""
+
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The answer to :class:`PlanRequest`."""
+
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """All a worker needs to know before the first row."""
 
+    spec: JobSpec
+    layout: Layout
     addresses: tuple[str, ...]
     """Of all workers, in the order of their numbers."""
-    by: tuple[str, ...]
-    partitions: int
-    memory_limit_bytes: int
-    schema: str
-    """The logical schema: IPC message in base64."""
-    dictionary_columns: tuple[str, ...]
-    decimals_as_integers: bool
-    row_bytes: float
-    output_format: OutputFormat
-    codec: str
     folder: str
     run_id: str
 
@@ -106,15 +116,24 @@ class Finished:
     peak_rss_bytes: int
 
 
-ToWorker: TypeAlias = Assignment | Work | NoMoreWork
-FromWorker: TypeAlias = Ready | Progress | Failure | Finished
+ToWorker: TypeAlias = PlanRequest | Assignment | Work | NoMoreWork
+FromWorker: TypeAlias = Ready | Planned | Progress | Failure | Finished
 AnyMessage: TypeAlias = ToWorker | FromWorker
 
 _KINDS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
-    for kind in (Assignment, Work, NoMoreWork, Ready, Progress, Failure, Finished)
+    for kind in (
+        PlanRequest,
+        Assignment,
+        Work,
+        NoMoreWork,
+        Ready,
+        Planned,
+        Progress,
+        Failure,
+        Finished,
+    )
 }
-_TUPLES: Final = {"addresses", "by", "dictionary_columns"}
 
 _FAILURES: Final[list[tuple[type[LaminarError], FailureKind]]] = [
     (InputError, "input"),
@@ -128,23 +147,40 @@ _FAILURES: Final[list[tuple[type[LaminarError], FailureKind]]] = [
 def encode(message: AnyMessage) -> bytes:
     """One line, newline included."""
     body = {"is": type(message).__name__, **dataclasses.asdict(message)}
-    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(body, separators=(",", ":"), default=os.fspath).encode() + b"\n"
 
 
 def decode(line: bytes) -> AnyMessage:
     """The message of a line. Raises :class:`~laminar.errors.WorkerError` when it is none."""
     try:
         body = json.loads(line)
-        kind = _KINDS[body.pop("is")]
-        if kind is Work:
-            split = body["split"]
-            return Work(Split(**{**split, "pieces": tuple(split["pieces"])}))
-        for name in _TUPLES & body.keys():
-            body[name] = tuple(body[name])
-        message: AnyMessage = kind(**body)
+        message: AnyMessage = _KINDS[body.pop("is")](**_restored(body))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkerError(f"not a message of this protocol: {line[:80]!r}") from error
     return message
+
+
+def _restored(body: dict[str, Any]) -> dict[str, Any]:
+    """What JSON has no types for, back from lists, objects and text."""
+    restored: dict[str, Any] = {}
+    for key, value in body.items():
+        if key in _PARTS:
+            restored[key] = _PARTS[key](**_restored(value))
+        elif key == "splits":
+            restored[key] = tuple(Split(**_restored(split)) for split in value)
+        elif key == "out":
+            restored[key] = Path(value)
+        else:
+            restored[key] = tuple(value) if isinstance(value, list) else value
+    return restored
+
+
+_PARTS: Final[dict[str, type[Any]]] = {
+    "spec": JobSpec,
+    "layout": Layout,
+    "plan": Plan,
+    "split": Split,
+}
 
 
 def failure_of(error: LaminarError) -> Failure:

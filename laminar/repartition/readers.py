@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from laminar.errors import InputError
 from laminar.repartition.budget import Budget
 from laminar.repartition.footers import READ_ERRORS, is_arrow_stream, unreadable
+from laminar.repartition.plan import Split
 from laminar.repartition.schema import conform
 from laminar.repartition.sources import locate
-from laminar.repartition.split import Split
 
 READ_BUFFER_BYTES = 256 << 10
 """Column chunks are read through a buffer of this size instead of whole."""

@@ -164,19 +164,6 @@ def check_keys(schema: pa.Schema, by: Sequence[str], name: str) -> None:
             raise InputError(f"{name} has {count} columns named {column!r}: not usable as a key")
 
 
-def check_movable(schema: pa.Schema) -> None:
-    """Raise :class:`~laminar.errors.InputError` for a type whose rows cannot be reordered."""
-    nothing = pa.nulls(0, pa.int64())
-    for field in schema:
-        try:
-            pa.nulls(0, field.type).take(nothing)
-        except (pa.ArrowException, NotImplementedError) as error:
-            raise InputError(
-                f"column {field.name!r} has type {field.type}, whose rows cannot be reordered; "
-                f"cast it to another type first"
-            ) from error
-
-
 def changed_fields(wanted: pa.Schema, written: pa.Schema) -> Mapping[str, str]:
     """Fields that a file format could not keep: name to a description of the change."""
     changed = {}

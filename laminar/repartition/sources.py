@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from laminar.errors import InputError
-from laminar.repartition.split import SourceFormat
+from laminar.repartition.plan import SourceFormat
 
 EXTENSIONS: Final[dict[str, SourceFormat]] = {
     ".parquet": "parquet",

@@ -1,6 +1,6 @@
 """A worker process: reads splits, exchanges rows with its peers, writes its partitions.
 
-Started as ``python -m laminar.repartition.worker NUMBER`` by :mod:`laminar.repartition.crew`;
+Started as ``python -m laminar.repartition NUMBER …`` by :mod:`laminar.repartition.crew`;
 speaks :mod:`laminar.repartition.protocol` on its standard input and output.
 
 Four tasks, connected by queues that hold one thing each::
@@ -35,12 +35,16 @@ from laminar.repartition.flusher import Flusher
 from laminar.repartition.holding import Holding, unshared
 from laminar.repartition.memory import peak_rss_bytes, rss_bytes
 from laminar.repartition.placement import owned
+from laminar.repartition.plan import Split
+from laminar.repartition.planning import make_plan
 from laminar.repartition.protocol import (
     AnyMessage,
     Assignment,
     Finished,
     FromWorker,
     NoMoreWork,
+    Planned,
+    PlanRequest,
     Progress,
     Ready,
     Work,
@@ -50,7 +54,7 @@ from laminar.repartition.protocol import (
 )
 from laminar.repartition.readers import Reader
 from laminar.repartition.schema import physical_schema, unpack_schema
-from laminar.repartition.split import Split
+from laminar.repartition.spec import default_workers
 from laminar.repartition.writers import Encoding, PartitionFile, open_partition, part_name
 from laminar.shuffle.receiver import ShuffleReceiver
 
@@ -66,18 +70,18 @@ class Worker:
         self._number = number
         self._job = job
         self._out = out
-        workers = len(job.addresses)
-        self._budget: Budget = divide(job.memory_limit_bytes, workers)
-        self._partitions = owned(number, job.partitions, workers)
-        logical = unpack_schema(job.schema)
-        physical = physical_schema(logical, job.dictionary_columns)
-        self._reader = Reader(logical, physical, job.row_bytes, self._budget)
+        spec, layout = job.spec, job.layout
+        self._budget: Budget = divide(spec.memory_limit_bytes, spec.workers)
+        self._partitions = owned(number, spec.partitions, spec.workers)
+        logical = unpack_schema(layout.schema)
+        physical = physical_schema(logical, layout.dictionary_columns)
+        self._reader = Reader(logical, physical, layout.row_bytes, self._budget)
         self._holding = Holding(physical, self._budget.holding_bytes)
         self._encoding = Encoding(
-            logical, physical, job.output_format, job.codec, job.decimals_as_integers
+            logical, physical, spec.output_format, spec.codec, layout.decimals_as_integers
         )
-        cores = os.cpu_count() or 1
-        self._flusher = Flusher(self._open_file, max(1, min(ENCODE_THREADS_MAX, cores // workers)))
+        threads = max(1, min(ENCODE_THREADS_MAX, default_workers() // spec.workers))
+        self._flusher = Flusher(self._open_file, threads)
         self._read_limiter = CapacityLimiter(1)
         self._splits_done = 0
         self._rows_read = 0
@@ -94,7 +98,7 @@ class Worker:
         Raises a :class:`~laminar.errors.LaminarError` when the job cannot be done.
         """
         job = self._job
-        async with open_fabric(receiver, job.addresses, job.by, job.partitions) as fabric:
+        async with open_fabric(receiver, job.addresses, job.spec.by, job.spec.partitions) as fabric:
             async with anyio.create_task_group() as reporting:
                 reporting.start_soon(self._report, fabric)
                 async with anyio.create_task_group() as tasks:
@@ -174,7 +178,7 @@ class Worker:
 
     def _open_file(self, partition: int) -> PartitionFile:
         job = self._job
-        name = part_name(partition, job.run_id, job.output_format)
+        name = part_name(partition, job.run_id, job.spec.output_format)
         return open_partition(Path(job.folder) / name, self._encoding)
 
     async def _report(self, fabric: Fabric) -> None:
@@ -270,9 +274,11 @@ async def serve(number: int, workers: int, memory_limit_bytes: int, run_id: str)
             arguments = (sys.stdin.buffer, portal, send)
             threading.Thread(target=listen, args=arguments, daemon=True).start()
             say(out, Ready(receiver.local_addr))
-            job = await messages.receive()
-            if isinstance(job, Assignment):
-                await Worker(number, job, out).run(receiver, messages)
+            async for message in messages:
+                if isinstance(message, PlanRequest):
+                    say(out, Planned(await anyio.to_thread.run_sync(make_plan, message.spec)))
+                elif isinstance(message, Assignment):
+                    await Worker(number, message, out).run(receiver, messages)
     except (LaminarError, BaseExceptionGroup) as error:
         cause = root_cause(error)
         if not isinstance(cause, LaminarError):  # a bug: its traceback is this worker's last word
@@ -288,7 +294,7 @@ def leave(code: int) -> NoReturn:
 
 
 def main() -> None:
-    """The entry point; the arguments come from :func:`laminar.repartition.crew.command`."""
+    """The entry point; the arguments come from :mod:`laminar.repartition.crew`."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(2)
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -296,7 +302,3 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     number, workers, memory_limit_bytes = (int(text) for text in sys.argv[1:4])
     anyio.run(serve, number, workers, memory_limit_bytes, sys.argv[4])
-
-
-if __name__ == "__main__":
-    main()

@@ -6,6 +6,7 @@ from collections import deque
 from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from laminar.errors import ClosedError, ProtocolError, RemoteError
 from laminar.model import NodeId
@@ -69,6 +70,8 @@ class Inbox:
         self._arrival: anyio.Event | None = None
         self._touched: set[InboundChannel] = set()
         self._last_touched: InboundChannel | None = None
+        self._credit_due = False
+        """Whether a sender should hear soon how far its consumer is."""
         self._closed = False
 
     # -- the receiver's side -------------------------------------------------------------
@@ -119,6 +122,12 @@ class Inbox:
         while True:
             while self._queue:
                 envelope = self._take()
+                if self._credit_due:
+                    # Let the connection's writer tell the sender now, not when all is taken:
+                    # so both sides work at the same time. Cancelled here, the message in our
+                    # hands would be lost.
+                    self._credit_due = False
+                    await cancel_shielded_checkpoint()
                 if envelope is not None:
                     return envelope
             if self._closed:
@@ -166,6 +175,7 @@ class Inbox:
             self._report_all()
         elif session.owing:
             self._supply.consumed(session)
+            self._credit_due = True
         return session.peer, message
 
     def _report_all(self) -> None:

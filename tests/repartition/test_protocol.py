@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import pytest
 
 from laminar.errors import InputError, OutputError, PeerLostError, UnsupportedKeyError, WorkerError
+from laminar.repartition.plan import Layout, Plan, Split
 from laminar.repartition.protocol import (
     Assignment,
     Failure,
     Finished,
     NoMoreWork,
+    Planned,
+    PlanRequest,
     Progress,
     Ready,
     Work,
@@ -14,24 +19,22 @@ from laminar.repartition.protocol import (
     error_of,
     failure_of,
 )
-from laminar.repartition.split import Split
+from laminar.repartition.spec import JobSpec
 
+SPEC = JobSpec(
+    inputs=("a b.parquet", "s3://ü/*"), by=("x", "y"), out=Path("out\n"), compression="zstd"
+)
+LAYOUT = Layout("schema", ("c",), True, 12.5)
+SPLITS = (
+    Split("file\nname.parquet", "parquet", (1, 2), 10, 100),
+    Split("b.csv", "csv", (0,), None, 7),
+)
 MESSAGES = [
-    Assignment(
-        addresses=("127.0.0.1:1", "127.0.0.1:2"),
-        by=("a", "b"),
-        partitions=16,
-        memory_limit_bytes=1 << 30,
-        schema="x",
-        dictionary_columns=("c",),
-        decimals_as_integers=True,
-        row_bytes=12.5,
-        output_format="parquet",
-        codec="zstd",
-        folder="/x y/ü\n",
-        run_id="12ab",
-    ),
-    Work(Split("file\nname.parquet", "parquet", (1, 2), 10, 100)),
+    PlanRequest(SPEC),
+    Planned(Plan(LAYOUT, SPLITS, 2, None, 107, ("a note",))),
+    Assignment(SPEC, LAYOUT, ("127.0.0.1:1", "127.0.0.1:2"), "/x y/ü", "12ab"),
+    Work(SPLITS[0]),
+    Work(SPLITS[1]),
     NoMoreWork(),
     Ready("127.0.0.1:1"),
     Progress("reading", 1, 2, 3, 4, 5, 6, 7),

@@ -5,7 +5,7 @@ import pytest
 from laminar.errors import InputError
 from laminar.repartition.budget import Budget
 from laminar.repartition.footers import inspect
-from laminar.repartition.plan import arrange
+from laminar.repartition.planning import arrange
 from laminar.repartition.readers import Reader
 from laminar.repartition.schema import physical_schema
 from laminar.repartition.sources import find_sources

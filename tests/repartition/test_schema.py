@@ -5,7 +5,6 @@ from laminar.errors import InputError
 from laminar.repartition.schema import (
     changed_fields,
     check_keys,
-    check_movable,
     common_schema,
     conform,
     pack_schema,
@@ -105,13 +104,6 @@ def test_keys_must_be_one_column_each():
         check_keys(twice, ["a", "x"], "file")
     with pytest.raises(InputError, match="2 columns named 'b'"):
         check_keys(twice, ["b"], "file")
-
-
-def test_columns_that_cannot_be_reordered_are_named():
-    check_movable(BASE)
-    odd = pa.schema([("u", pa.dense_union([pa.field("a", pa.int64())]))])
-    with pytest.raises(InputError, match="column 'u' has type dense_union"):
-        check_movable(odd)
 
 
 def test_columns_without_a_value_take_the_type_of_other_files():

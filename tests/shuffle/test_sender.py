@@ -633,9 +633,7 @@ async def test_a_barrier_goes_to_all_behind_the_data_and_the_failed_are_reported
     async with AsyncExitStack() as stack:
         b = await stack.enter_async_context(ShuffleReceiver.bind("b", config=QUICK))
         c = await stack.enter_async_context(ShuffleReceiver.bind("c", config=QUICK))
-        sender = await stack.enter_async_context(
-            ShuffleSender("a", kv=kvs["a"], config=IMPATIENT)
-        )
+        sender = await stack.enter_async_context(ShuffleSender("a", kv=kvs["a"], config=IMPATIENT))
         sender.register_peer("b", b.local_addr)
         sender.register_peer("c", c.local_addr)
         sender.register_peer("d", free_addr())
@@ -660,7 +658,10 @@ async def test_a_barrier_goes_to_all_behind_the_data_and_the_failed_are_reported
                 Barrier(BARRIER, name),
             ]
         assert [m for m in at_b if m.channel == "three"] == [Barrier(BARRIER, "three")]
-        assert [m for m in at_b if m.channel == "ended"] == [Data(numbered(0, 3), "ended"), End("ended")]
+        assert [m for m in at_b if m.channel == "ended"] == [
+            Data(numbered(0, 3), "ended"),
+            End("ended"),
+        ]
         assert c.drain_available() == [("a", Barrier(BARRIER))]
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from laminar.errors import InputError, OutputError, UnsupportedKeyError
 from laminar.repartition.footers import FileFacts, Piece
-from laminar.repartition.plan import SPLIT_BYTES_MAX, arrange, divide, make_plan
+from laminar.repartition.planning import SPLIT_BYTES_MAX, arrange, divide, make_plan
 from laminar.repartition.sources import SourceFile
 from laminar.repartition.spec import JobSpec
 
@@ -54,9 +54,9 @@ def test_totals():
 
 def test_only_columns_that_are_dictionaries_everywhere_are_held_so():
     files = [facts([1], "a", low={"text", "id"}), facts([1], "b", low={"text"})]
-    assert divide(spec(), files).dictionary_columns == ("text",)
-    assert divide(spec(by=("text",)), files).dictionary_columns == ()
-    assert divide(spec(), [*files, facts([1], "c")]).dictionary_columns == ()
+    assert divide(spec(), files).layout.dictionary_columns == ("text",)
+    assert divide(spec(by=("text",)), files).layout.dictionary_columns == ()
+    assert divide(spec(), [*files, facts([1], "c")]).layout.dictionary_columns == ()
 
 
 def test_what_does_not_fit_is_refused():

@@ -1,0 +1,420 @@
+"""An operator's view: every row once at the node of its key, and an end or an error, never a hang."""
+
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+import anyio
+import pyarrow as pa
+import pytest
+from anyio.lowlevel import checkpoint
+
+from laminar.cluster.memory import InMemoryKv
+from laminar.errors import (
+    PeerLostError,
+    PeerRestartedError,
+    PeerUnreachableError,
+    UnknownPeerError,
+    UnsupportedKeyError,
+)
+from laminar.model import CheckpointBarrier, CheckpointId
+from laminar.shuffle.exchange import Exchange
+from laminar.shuffle.messages import Barrier, Data, End, Watermark
+from laminar.shuffle.partition import HashPartitioner
+from laminar.shuffle.receiver import ShuffleReceiver
+from laminar.shuffle.sender import ShuffleSender
+from tests.wiring import (
+    KIB,
+    QUICK,
+    NetworkSpy,
+    Raw,
+    eventually,
+    free_addr,
+    limited,
+    numbered,
+    rows_of,
+)
+
+NODES = ("a", "b", "c")
+BARRIER = CheckpointBarrier(CheckpointId(7))
+SMALL = replace(QUICK, window_bytes=64 * KIB, target_frame_bytes=8 * KIB, coalesce_bytes=1)
+HASTY = replace(QUICK, reconnect_timeout_s=0.1, dial_timeout_s=0.2, close_timeout_s=0.2)
+
+
+@dataclass
+class Node:
+    sender: ShuffleSender
+    receiver: ShuffleReceiver
+    spy: NetworkSpy
+
+    def exchange(self, nodes=NODES, name="orders", partitioner=None, **how):
+        partitioner = partitioner or HashPartitioner(["row"], nodes)
+        how.setdefault("sender", self.sender)
+        return Exchange(name, receiver=self.receiver, partitioner=partitioner, **how)
+
+
+class RoundRobin:
+    """Row n goes to node n modulo the number of nodes."""
+
+    def __init__(self, nodes):
+        self.nodes = tuple(nodes)
+
+    def split(self, batch):
+        parts = []
+        for index in range(len(self.nodes)):
+            rows = [n for n, row in enumerate(rows_of(batch)) if row % len(self.nodes) == index]
+            if rows:
+                parts.append((index, batch.take(rows)))
+        return parts
+
+
+async def cluster(stack, names=NODES, config=QUICK):
+    """Nodes that know one another, in one process, over real sockets."""
+    nodes = {}
+    for name in names:
+        spy = NetworkSpy()
+        receiver = ShuffleReceiver.bind(name, config=config)
+        sender = ShuffleSender(name, config=config, network=spy)
+        nodes[name] = Node(
+            await stack.enter_async_context(sender),
+            await stack.enter_async_context(receiver),
+            spy,
+        )
+    for node in nodes.values():
+        for name, other in nodes.items():
+            node.sender.register_peer(name, other.receiver.local_addr)
+    return nodes
+
+
+@limited
+async def test_every_row_arrives_once_at_the_node_of_its_key():
+    sent, received, envelopes = Counter(), {}, Counter()
+
+    async def run(name, node, number):
+        exchange = node.exchange()
+
+        async def send():
+            for start in range(0, 10_000, 500):
+                batch = numbered(10_000 * number + start, 500, 10)
+                sent.update(rows_of(batch))
+                await exchange.send(batch)
+            await exchange.end()
+
+        received[name] = Counter()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            async for peer, message in exchange:
+                if isinstance(message, End):
+                    envelopes[name, peer] += 1
+                else:
+                    received[name].update(rows_of(message.batch))
+        with pytest.raises(StopAsyncIteration):
+            await anext(exchange)
+
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, config=SMALL)
+        async with anyio.create_task_group() as tasks:
+            for number, (name, node) in enumerate(nodes.items()):
+                tasks.start_soon(run, name, node, number)
+    assert sum(received.values(), Counter()) == sent
+    assert set(sent.values()) == {1}
+    assert all(len(rows) > 5000 for rows in received.values())
+    assert envelopes == {(to, by): 1 for to in NODES for by in NODES}
+    # The partitioner says the same on every node.
+    partitioner = HashPartitioner(["row"], NODES)
+    for index, part in partitioner.split(numbered(0, 30_000)):
+        assert received[NODES[index]].keys() == set(rows_of(part))
+
+
+@limited
+async def test_rows_of_the_own_node_never_touch_a_socket():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"))
+        node = nodes["a"]
+        exchange = node.exchange(("a", "b"), partitioner=RoundRobin(("a", "b")))
+        odd = pa.RecordBatch.from_pydict({"row": range(0, 2000, 2)})
+        for _ in range(10):
+            await exchange.send(odd)  # rows of "a" only
+        own = node.receiver.channel("orders")
+        arrived = own.drain_available()
+        assert arrived == [("a", Data(odd, "orders"))] * 10
+        await node.sender.flush()
+        assert node.receiver.statistics().peers == {}
+        assert node.sender.statistics().peers.keys() == {"b"}
+        assert node.sender.statistics().peers["b"].bytes_sent == 0
+        assert node.spy.sent.keys() == {nodes["b"].receiver.local_addr}
+        assert sum(node.spy.sent.values()) < 300  # a greeting, and the name of the channel
+
+
+@limited
+async def test_a_node_alone_needs_no_network():
+    spy = NetworkSpy()
+    async with ShuffleReceiver.bind("a", config=QUICK) as receiver:
+        async with ShuffleSender("a", config=QUICK, network=spy) as sender:
+            exchange = Node(sender, receiver, spy).exchange(("a",))
+            await exchange.send(numbered(0, 100))
+            await exchange.barrier(BARRIER)
+            await exchange.watermark(5)
+            await exchange.end()
+            events = [message async for _, message in exchange]
+            assert sorted(rows_of(events[0].batch)) == list(range(100))
+            assert events[1:] == [
+                Barrier(BARRIER, "orders"),
+                Watermark(5, "orders"),
+                End("orders"),
+            ]
+    assert spy.sent == {}
+
+
+@limited
+async def test_the_way_to_the_own_node_is_bounded_and_fair():
+    """Also with several senders waiting at once: none is forgotten."""
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a",), SMALL)
+        exchange = nodes["a"].exchange(("a",))
+        done = []
+
+        async def send(number):
+            for _ in range(8):
+                await exchange.send(numbered(number, 20, KIB))
+            done.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(send, number)
+            for _ in range(20):
+                await checkpoint()
+            assert done == []  # 640 KiB do not fit 64
+            rows = 0
+            while rows < 4 * 8 * 20:
+                _, message = await anext(exchange)
+                rows += message.batch.num_rows
+        assert sorted(done) == [0, 1, 2, 3]
+
+
+@limited
+async def test_a_slow_node_does_not_hold_the_parts_of_others():
+    got = {name: [] for name in NODES}
+    sent = 0
+
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, config=SMALL)
+        partitioner = RoundRobin(NODES)
+        exchanges = {n: node.exchange(partitioner=partitioner) for n, node in nodes.items()}
+
+        async def send():
+            nonlocal sent
+            for start in range(0, 3000, 30):
+                sent += 30
+                await exchanges["a"].send(numbered(start, 30, KIB))
+            await exchanges["a"].end()
+
+        async def consume(name):
+            async for peer, message in exchanges[name]:
+                if isinstance(message, Data):
+                    got[name] += rows_of(message.batch)
+                elif peer == "a":
+                    return
+
+        def stuck():
+            slow = nodes["a"].sender.statistics().peers.get("c")
+            lane = slow and slow.channels.get("orders")
+            return lane and lane.window_used_bytes > SMALL.window_bytes - 12 * KIB
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            tasks.start_soon(consume, "a")
+            tasks.start_soon(consume, "b")
+            await eventually(stuck)
+            # The batch that waits for c included: a and b have all their rows of it.
+            await eventually(lambda: len(got["a"]) == len(got["b"]) == sent / 3)
+            assert sent < 600
+            assert got["c"] == []
+            tasks.start_soon(consume, "c")
+    for index, name in enumerate(NODES):
+        assert got[name] == list(range(index, 3000, 3))
+
+
+@limited
+async def test_barriers_watermarks_and_ends_come_behind_the_rows_on_every_node():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack)
+        exchange = nodes["a"].exchange(partitioner=RoundRobin(NODES))
+        await exchange.send(numbered(0, 30))
+        await exchange.barrier(BARRIER)
+        await exchange.send(numbered(30, 30))
+        await exchange.watermark(60)
+        await exchange.end()
+        for index, name in enumerate(NODES):
+            events = [m async for _, m in nodes[name].exchange(inputs=["a"])]
+            kinds = [rows_of(e.batch) if isinstance(e, Data) else e for e in events]
+            assert kinds == [
+                list(range(index, 30, 3)),
+                Barrier(BARRIER, "orders"),
+                list(range(30 + index, 60, 3)),
+                Watermark(60, "orders"),
+                End("orders"),
+            ]
+
+
+@limited
+async def test_two_exchanges_of_one_node_keep_apart():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"))
+        for name, start in (("orders", 0), ("parts", 100)):
+            exchange = nodes["a"].exchange(("a", "b"), name)
+            await exchange.send(numbered(start, 100))
+            await exchange.end()
+        for name, start in (("orders", 0), ("parts", 100)):
+            rows = []
+            for node in nodes.values():
+                async for _, message in node.exchange(("a", "b"), name, inputs=["a"]):
+                    rows += rows_of(message.batch) if isinstance(message, Data) else []
+            assert sorted(rows) == list(range(start, start + 100))
+
+
+# -- nodes that are not there -----------------------------------------------------------------
+
+
+@limited
+async def test_a_node_that_vanishes_is_an_error_to_its_receivers():
+    async with ShuffleReceiver.bind("b", config=HASTY) as receiver:
+        async with ShuffleSender("b", config=HASTY) as sender:
+            exchange = Node(sender, receiver, None).exchange(("a", "b"))
+            peer = await Raw.greeted(receiver.local_addr, "a", channel="orders")
+            await peer.send_batch(numbered(0, 5))
+            assert rows_of((await anext(exchange))[1].batch) == list(range(5))
+            peer.stream.close()
+            with pytest.raises(PeerLostError, match="peer a is gone"):
+                await anext(exchange)
+
+
+@limited
+async def test_a_node_that_leaves_before_its_end_is_an_error():
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("b", config=QUICK))
+        own = await stack.enter_async_context(ShuffleSender("b", config=QUICK))
+        exchange = Node(own, receiver, None).exchange(("a", "b"))
+        async with ShuffleSender("a", config=QUICK) as sender:
+            sender.register_peer("b", receiver.local_addr)
+            await sender.open_channel("b", "orders")
+        with pytest.raises(PeerLostError, match="peer a left before the end of 'orders'"):
+            await anext(exchange)
+
+
+@pytest.mark.parametrize("leaves", ["with a goodbye", "without"])
+@limited
+async def test_a_node_that_leaves_before_it_opened_the_channel_is_an_error(leaves):
+    """It was here, for another stage; this one would wait for it for ever."""
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("b", config=HASTY))
+        own = await stack.enter_async_context(ShuffleSender("b", config=QUICK))
+        exchange = Node(own, receiver, None).exchange(("a", "b"))
+        if leaves == "without":
+            peer = await Raw.greeted(receiver.local_addr, "a", channel="earlier")
+            peer.stream.close()
+        else:
+            async with ShuffleSender("a", config=QUICK) as sender:
+                sender.register_peer("b", receiver.local_addr)
+                await sender.send_to("b", Watermark(1, "earlier"))
+        with anyio.fail_after(2), pytest.raises(PeerLostError):
+            await anext(exchange)
+
+
+@limited
+async def test_a_node_that_cannot_be_reached_is_an_error_to_its_senders():
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("a", config=HASTY))
+        with pytest.raises(PeerUnreachableError, match="peer b is unreachable"):
+            async with ShuffleSender("a", config=replace(HASTY, close_timeout_s=5)) as sender:
+                sender.register_peer("b", free_addr())
+                exchange = Node(sender, receiver, None).exchange(("a", "b"))
+                while True:
+                    await exchange.send(numbered(0, 1000, KIB))
+
+
+@pytest.mark.parametrize("what", ["barrier", "end"])
+@limited
+async def test_a_failed_node_keeps_no_barrier_and_no_end_from_the_others(what):
+    """The first node in the list is the dead one; the others must not wait for ever."""
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"), HASTY)
+        sender = nodes["a"].sender
+        sender.register_peer("dead", free_addr())
+        exchange = nodes["a"].exchange(("dead", "a", "b"))
+        await exchange.watermark(0)
+        # Once its failure is known, and not told yet.
+        dead = sender._links["dead"]
+        await eventually(lambda: dead.failure is not None)
+        expected = Barrier(BARRIER, "orders") if what == "barrier" else End("orders")
+        with pytest.raises(PeerUnreachableError):
+            await (exchange.barrier(BARRIER) if what == "barrier" else exchange.end())
+        for node in ("a", "b"):
+            inbox = nodes[node].receiver.channel("orders")
+            with anyio.fail_after(2):
+                assert await inbox.recv() == ("a", Watermark(0, "orders"))
+                assert await inbox.recv() == ("a", expected)
+
+
+@limited
+async def test_a_node_nobody_knows_is_the_callers_error():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a",))
+        exchange = nodes["a"].exchange(("a", "z"))
+        for _ in range(2):
+            with pytest.raises(UnknownPeerError):
+                await exchange.send(numbered(0, 100))
+
+
+@limited
+async def test_a_batch_without_the_key_is_the_callers_error_and_sends_nothing():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"))
+        exchange = nodes["a"].exchange(("a", "b"))
+        with pytest.raises(UnsupportedKeyError):
+            await exchange.send(pa.record_batch({"other": [1]}))
+        with pytest.raises(TypeError):
+            await exchange.send("no batch")
+        await exchange.end()
+        assert [m async for _, m in nodes["b"].exchange(inputs=["a"])] == [End("orders")]
+
+
+@limited
+async def test_a_node_that_restarts_elsewhere_is_found_again_through_the_kv():
+    kvs = InMemoryKv.cluster(["a", "b"])
+    async with AsyncExitStack() as stack:
+        own = await stack.enter_async_context(ShuffleReceiver.bind("a", config=QUICK))
+        sender = await stack.enter_async_context(ShuffleSender("a", kv=kvs["a"], config=QUICK))
+        exchange = Node(sender, own, None).exchange(("b",), inputs=[])
+        async with ShuffleReceiver.bind("b", kv=kvs["b"], config=QUICK) as receiver:
+            await exchange.send(numbered(0, 10))
+            await sender.flush()
+        async with ShuffleReceiver.bind("b", kv=kvs["b"], config=QUICK) as receiver:
+            with pytest.raises(PeerRestartedError):
+                while True:
+                    await exchange.send(numbered(10, 10))
+                    await sender.flush()
+            orders = receiver.channel("orders")
+            orders.drain_available()
+            await exchange.send(numbered(20, 10))
+            await exchange.end()
+            await sender.flush()
+            rows = [m for _, m in orders.drain_available() if isinstance(m, Data)]
+            assert [row for m in rows for row in sorted(rows_of(m.batch))] == list(range(20, 30))
+
+
+@limited
+async def test_anything_that_speaks_arrow_can_be_exchanged():
+    import polars
+
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"))
+        exchange = nodes["a"].exchange(("a", "b"))
+        await exchange.send(polars.DataFrame({"row": range(100)}))
+        await exchange.send(pa.table({"row": pa.chunked_array([[100, 101], [102]])}))
+        await exchange.end()
+        rows = []
+        for node in nodes.values():
+            async for _, message in node.exchange(("a", "b"), inputs=["a"]):
+                rows += rows_of(message.batch) if isinstance(message, Data) else []
+        assert sorted(rows) == list(range(103))
