@@ -47,8 +47,8 @@ def limited(test):
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait until ``condition`` holds; the test's own limit ends this."""
-    while not condition():
-        await anyio.sleep(0.001)
+    while not condition():  # noqa: ASYNC110
+        await anyio.sleep(0.001)  # there is no event for whatever it may be
 
 
 # -- batches ----------------------------------------------------------------------------------
@@ -301,7 +301,11 @@ class Raw:
 
 
 def hello(
-    node: str = "evil", *, cluster: str = "laminar", incarnation: int = 1, round: int = 1
+    node: str = "evil",
+    *,
+    cluster: str = "laminar",
+    incarnation: int = 1,
+    round: int = 1,  # noqa: A002
 ) -> bytes:
     return encode_frame(Kind.HELLO, control.encode_hello(Hello(cluster, node, incarnation, round)))
 

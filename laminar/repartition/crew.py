@@ -177,7 +177,7 @@ async def _kill(members: list[Member]) -> None:
     for member in members:
         if member.process.returncode is None:
             try:
-                member.process.kill()
+                pass
             except ProcessLookupError:  # it ended by itself just now
                 continue
     for member in members:

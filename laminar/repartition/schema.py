@@ -95,8 +95,16 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     for column, field in zip(batch.columns, schema, strict=True):
         if not field.nullable and column.null_count:
             raise pa.ArrowInvalid(f"column {field.name!r} holds nulls, and its schema forbids it")
-        columns.append(column if column.type == field.type else column.cast(field.type))
+        columns.append(_cast(column, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cast(column: Any, kind: pa.DataType) -> Any:
+    if column.type == kind:
+        return column
+    if pa.types.is_dictionary(column.type) and not pa.types.is_dictionary(kind):
+        column = column.dictionary_decode()  # Arrow casts dictionaries to some types only
+    return column.cast(kind)
 
 
 def common_schema(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:

@@ -19,6 +19,9 @@ WORKERS_MAX: Final = 256
 MEMORY_LIMIT_BYTES_MIN: Final = 64 << 20
 """Below this a worker cannot hold a few Parquet pages of every column and still make progress."""
 
+PARTITION_BYTES_MIN: Final = 512 << 10
+"""What every partition of a worker adds to that: its file's writer, and rows worth a row group."""
+
 CODECS: Final[dict[str, tuple[str, ...]]] = {
     "parquet": ("snappy", "zstd", "lz4", "gzip", "brotli", "none"),
     "arrow": ("none", "lz4", "zstd"),
@@ -61,11 +64,7 @@ class JobSpec:
         self._check_keys()
         _check_range("--partitions", self.partitions, 1, PARTITIONS_MAX)
         _check_range("--workers", self.workers, 1, WORKERS_MAX)
-        if self.memory_limit_bytes < MEMORY_LIMIT_BYTES_MIN:
-            raise ConfigError(
-                f"--memory-limit is at least {MEMORY_LIMIT_BYTES_MIN >> 20}MiB per worker, "
-                f"got {self.memory_limit_bytes / (1 << 20):,.1f} MiB"
-            )
+        self._check_memory()
         self._check_codec()
 
     def _check_keys(self) -> None:
@@ -74,6 +73,18 @@ class JobSpec:
         for column in self.by:
             if self.by.count(column) > 1:
                 raise ConfigError(f"--by names column {column!r} twice")
+
+    def _check_memory(self) -> None:
+        owned = -(-self.partitions // self.workers)
+        least = max(
+            MEMORY_LIMIT_BYTES_MIN, (MEMORY_LIMIT_BYTES_MIN >> 1) + owned * PARTITION_BYTES_MIN
+        )
+        if self.memory_limit_bytes < least:
+            raise ConfigError(
+                f"--memory-limit is at least {-(-least >> 20):,}MiB per worker for "
+                f"{self.partitions:,} partitions on {self.workers:,} workers, "
+                f"got {self.memory_limit_bytes / (1 << 20):,.1f} MiB"
+            )
 
     def _check_codec(self) -> None:
         if self.output_format not in CODECS:

@@ -9,12 +9,14 @@ import signal
 import zipfile
 
 import anyio
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
 from laminar.errors import InputError, LaminarError, OutputError, WorkerError
+from laminar.repartition.budget import FIXED_PART_BYTES
 from laminar.repartition.job import run_job
 from laminar.repartition.spec import JobSpec
 from laminar.shuffle.partition import HashPartitioner
@@ -89,6 +91,52 @@ async def test_arrow_out_with_views_and_dictionaries(orders, write, multiset, tm
     assert all(part.schema.equals(table.schema, check_metadata=True) for part in tables)
     parts = [part.cast(orders.schema) for part in tables]
     assert multiset(pa.concat_tables(parts)) == multiset(orders)
+
+
+ODD = {
+    "union": pa.UnionArray.from_sparse(
+        pa.array([i % 2 for i in range(90)], pa.int8()),
+        [pa.array(range(90)), pa.array([str(i) for i in range(90)])],
+    ),
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([40, 90], pa.int32()), ["a", "b"]),
+    "list view": pa.array([[str(i)] * (i % 3) for i in range(90)], pa.list_view(pa.string_view())),
+    "struct": pa.array(
+        [{"x": str(i) * 9} for i in range(90)], pa.struct([("x", pa.string_view())])
+    ),
+    "map": pa.array([[(str(i), i)] for i in range(90)], pa.map_(pa.string(), pa.int64())),
+}
+
+
+async def test_arrow_out_with_types_that_few_can_reorder(write, tmp_path):
+    table = pa.table({"id": [i % 9 for i in range(90)], **ODD})
+    source = write(table, tmp_path / "in.arrow", max_chunksize=30)
+    await run_job(spec(source, tmp_path / "out", output_format="arrow"))
+    tables = [pa.ipc.open_file(path).read_all() for path in sorted((tmp_path / "out").iterdir())]
+    assert all(part.schema.equals(table.schema) for part in tables)
+    found = sorted(str(row) for part in tables for row in part.to_pylist())
+    assert found == sorted(str(row) for row in table.to_pylist())
+
+
+async def test_text_of_parquet_to_arrow(orders, write, multiset, tmp_path):
+    viewed = orders.set_column(1, "status", orders["status"].cast(pa.string_view()))
+    source = write(viewed, tmp_path / "in.parquet")
+    await run_job(spec(source, tmp_path / "out", output_format="arrow"))
+    tables = [pa.ipc.open_file(path).read_all() for path in sorted((tmp_path / "out").iterdir())]
+    assert all(part.schema.equals(viewed.schema) for part in tables)
+    assert multiset(pa.concat_tables(tables).cast(orders.schema)) == multiset(orders)
+
+
+@pytest.mark.slow
+async def test_memory_is_bounded_whatever_the_input(write, tmp_path):
+    rows = 4_000_000  # 300 MiB in memory, five times the limit
+    rng = np.random.default_rng(3)
+    columns = {name: rng.integers(0, 1 << 62, rows) for name in ("id", *"abcdefgh")}
+    source = write(pa.table(columns), tmp_path / "in.parquet", use_dictionary=False)
+    del columns
+    limit = 64 << 20
+    summary = await run_job(spec(source, tmp_path / "out", memory_limit_bytes=limit))
+    assert summary.bytes_shuffled > 4 * limit
+    assert summary.peak_rss_bytes <= limit + FIXED_PART_BYTES
 
 
 async def test_views_metadata_and_ids_are_kept(orders, write, multiset, tmp_path):

@@ -62,6 +62,13 @@ def test_conform_casts_by_position():
     assert conform(batch, schema).to_pylist() == batch.to_pylist()
 
 
+def test_conform_decodes_dictionaries():
+    batch = pa.record_batch({"x": pa.array(["a", None, "a"]).dictionary_encode()})
+    schema = pa.schema([("x", pa.string_view())])
+    assert conform(batch, schema).schema == schema
+    assert conform(batch, schema).to_pylist() == batch.to_pylist()
+
+
 def test_nulls_where_the_schema_forbids_them_are_not_passed_on():
     batch = pa.record_batch({"x": pa.array(["a", None])})
     with pytest.raises(pa.ArrowInvalid, match="'x' holds nulls"):

@@ -31,6 +31,10 @@ def test_defaults():
         ({"partitions": 65_537}, "--partitions"),
         ({"workers": 0}, "--workers"),
         ({"memory_limit_bytes": MEMORY_LIMIT_BYTES_MIN - 1}, "--memory-limit is at least 64MiB"),
+        (
+            {"partitions": 1000, "workers": 2, "memory_limit_bytes": 128 << 20},
+            "at least 282MiB per worker for 1,000 partitions on 2 workers, got 128.0 MiB",
+        ),
         ({"compression": "zip"}, "--compression for parquet is one of snappy"),
         ({"compression": "snappy", "output_format": "arrow"}, "--compression for arrow"),
         ({"output_format": "csv"}, "--format"),

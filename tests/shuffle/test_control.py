@@ -160,6 +160,15 @@ def refused(decode, body):
     assert len(str(caught.value)) < 400  # a stranger does not write our logs
 
 
+def reason(decode, body):
+    """Why ``body`` was refused, if it was."""
+    try:
+        decode(body)
+    except ProtocolError as error:
+        return error.reason
+    return None
+
+
 class TestRefusals:
     def test_every_field_is_covered(self):
         assert sorted(WRONG) == sorted(FIELDS)
@@ -205,10 +214,7 @@ class TestRefusals:
 
     @given(st.sampled_from(sorted(VALID)), st.binary(max_size=100))
     def test_noise_is_never_anything_but_a_protocol_error(self, message, body):
-        try:
-            VALID[message][0](body)
-        except ProtocolError as error:
-            assert error.reason == "control"
+        assert reason(VALID[message][0], body) in {None, "control"}
 
     @given(st.sampled_from(sorted(VALID)), st.data())
     def test_a_flipped_byte_is_never_anything_but_a_protocol_error(self, message, data):
@@ -216,10 +222,7 @@ class TestRefusals:
         body = bytearray(msgpack.packb(fields))
         for _ in range(data.draw(st.integers(1, 3))):
             body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-        try:
-            decode(bytes(body))
-        except ProtocolError as error:
-            assert error.reason == "control"
+        assert reason(decode, bytes(body)) in {None, "control"}
 
     @pytest.mark.parametrize("size", [0, 7, 9, 16])
     def test_a_watermark_has_eight_bytes(self, size):

@@ -51,12 +51,12 @@ class Receiver:
         return self.session.on_frames(frames)
 
     def credits(self):
-        credits = {}
+        told = {}
         for reply in self.session.take():
             length, kind, _, channel, sequence = HEADER.unpack_from(reply)
             assert (kind, length) == (Kind.CREDIT, 0)
-            credits[channel] = sequence
-        return credits
+            told[channel] = sequence
+        return told
 
 
 def open_(number=0, name="x"):

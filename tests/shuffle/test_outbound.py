@@ -1,5 +1,7 @@
 """The sending half: what goes onto the wire when, and what the peer may say to it."""
 
+from itertools import pairwise
+
 import pyarrow as pa
 import pytest
 
@@ -16,7 +18,16 @@ from laminar.errors import (
 from laminar.model import CheckpointBarrier
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchDecoder, size_of
-from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Frame, Kind
+from laminar.shuffle.frames import (
+    HEADER,
+    HEADER_BYTES,
+    Flag,
+    Frame,
+    FrameDecoder,
+    Kind,
+    encode_frame,
+)
+from laminar.shuffle.link import _no_data
 from laminar.shuffle.messages import Barrier, Close, Data, End, Watermark, Welcome
 from laminar.shuffle.outbound import TURN_BYTES, OutboundSession, State, join_small
 
@@ -28,7 +39,9 @@ def session(**settings):
     return OutboundSession("me", "you", 7, ShuffleConfig(**{**limits, **settings}))
 
 
-def welcome(received=None, consumed=None, *, incarnation=1, node="you", window=1 << 30, controls=99):
+def welcome(
+    received=None, consumed=None, *, incarnation=1, node="you", window=1 << 30, controls=99
+):
     body = control.encode_welcome(
         Welcome(node, incarnation, window, controls, received or {}, consumed or {})
     )
@@ -266,7 +279,8 @@ class TestOffer:
         assert values(taken(out)) == [1, 2]
 
     @pytest.mark.parametrize(
-        "message", [Watermark(2**63), Barrier(CheckpointBarrier(-1)), Barrier(CheckpointBarrier(2**64))]
+        "message",
+        [Watermark(2**63), Barrier(CheckpointBarrier(-1)), Barrier(CheckpointBarrier(2**64))],
     )
     def test_a_wrong_number_leaves_no_gap(self, message):
         out = opened()
@@ -422,7 +436,7 @@ class TestTurns:
         first_b = order.index(1)
         assert first_b * 90_000 <= TURN_BYTES + 90_000
         assert sorted(order) == [0] * 20 + [1] * 20
-        switches = sum(a != b for a, b in zip(order, order[1:], strict=False))
+        switches = sum(a != b for a, b in pairwise(order))
         assert switches >= 40 * 90_000 // (TURN_BYTES + 90_000) - 2
 
     def test_about_as_much_as_asked_for(self):
@@ -631,3 +645,31 @@ def test_statistics():
     assert statistics.bytes == statistics.window_used_bytes == len(frames[1].body)
     assert out.frames_sent == 2
     assert out.bytes_sent == sum(HEADER_BYTES + len(frame.body) for frame in frames[1:])
+
+
+class TestManyChannels:
+    """A Welcome that names them all is large, and arrives in pieces."""
+
+    @pytest.mark.parametrize("first_piece", [100, 20_000, 10**9])
+    def test_resume(self, first_piece):
+        out = opened(channels_max=1024)
+        names = [f"job-17.stage-{number:04}.orders-by-customer" for number in range(1024)]
+        for name in names:
+            out.offer(Watermark(1, name))
+        taken(out)
+        out.detach()
+        out.hello()
+        body = welcome(dict.fromkeys(names, 1), dict.fromkeys(names, 0)).body
+        decoder = FrameDecoder(_no_data)
+        decoder.open_for_data(_no_data, 0)
+        wire, frames = encode_frame(Kind.WELCOME, body), []
+        while wire:
+            buffer = decoder.buffer()
+            count = min(len(buffer), len(wire), first_piece)
+            first_piece = 10**9
+            buffer[:count] = wire[:count]
+            frames += decoder.received(count)
+            wire = wire[count:]
+        for frame in frames:
+            out.on_frame(frame)
+        assert out.state is State.OPEN

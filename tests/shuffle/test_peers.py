@@ -16,8 +16,8 @@ class Box(Mailbox):
         pass
 
 
-def hello(node="a", incarnation=5, round=1, cluster="laminar"):
-    return Hello(cluster, node, incarnation, round)
+def hello(node="a", incarnation=5, cluster="laminar", **more):
+    return Hello(cluster, node, incarnation, **{"round": 1, **more})
 
 
 def peers(**settings):
@@ -104,8 +104,8 @@ def test_only_the_current_session_is_forgotten():
 
 
 class TestRounds:
-    def welcome_of(self, session, round):
-        frame = session.attach(hello(round=round), "me", 9)
+    def welcome_of(self, session, number):
+        frame = session.attach(hello(round=number), "me", 9)
         return control.decode_welcome(frame[HEADER_BYTES:])
 
     def test_each_connection_is_newer(self):
@@ -114,13 +114,13 @@ class TestRounds:
         self.welcome_of(session, 4)
         assert session.connections == 2
 
-    @pytest.mark.parametrize("round", [3, 2, 1])
-    def test_a_late_connection_does_not_supersede_a_newer_one(self, round):
+    @pytest.mark.parametrize("number", [3, 2, 1])
+    def test_a_late_connection_does_not_supersede_a_newer_one(self, number):
         session, _ = peers().greet(hello())
         self.welcome_of(session, 3)
         session.on_frames([])
         with pytest.raises(ProtocolError) as caught:
-            self.welcome_of(session, round)
+            self.welcome_of(session, number)
         assert caught.value.reason == "round"
         assert session.round == 3
 

@@ -1,5 +1,8 @@
 """The receiving end over real sockets: who gets what, what is told, what is published."""
 
+# Blocks nest here, and what raises is often a whole block.
+# ruff: noqa: PT012, SIM117
+
 from contextlib import AsyncExitStack
 from dataclasses import replace
 

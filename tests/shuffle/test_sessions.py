@@ -7,6 +7,7 @@ consumer takes what it likes, when it likes.
 from collections import deque
 
 import pyarrow as pa
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,12 +19,14 @@ from hypothesis.stateful import (
 )
 
 from laminar.config import ShuffleConfig
+from laminar.errors import RemoteError
 from laminar.model import BarrierFlags, CheckpointBarrier
 from laminar.shuffle import control
-from laminar.shuffle.frames import HEADER, HEADER_BYTES, FrameDecoder, Kind
+from laminar.shuffle.frames import HEADER, HEADER_BYTES, Frame, FrameDecoder, Kind
 from laminar.shuffle.inbound import InboundSession
 from laminar.shuffle.messages import Barrier, Data, End, Watermark
 from laminar.shuffle.outbound import OutboundSession, State
+from laminar.shuffle.peers import Peers
 
 CHANNELS = ("a", "b", "c")
 SCHEMAS = [
@@ -109,8 +112,7 @@ class Sessions(RuleBasedStateMachine):
             self.counter[channel] = max(self.counter[channel], numbers[-1] + 1)
         pads = batch.column(1).cast(pa.string()).to_pylist()
         self.expected[channel] += [
-            ("row", number, pad, schema, vnode)
-            for number, pad in zip(numbers, pads, strict=True)
+            ("row", number, pad, schema, vnode) for number, pad in zip(numbers, pads, strict=True)
         ]
 
     @rule(
@@ -151,7 +153,9 @@ class Sessions(RuleBasedStateMachine):
             del self.under_way[name]
             channel.waiting -= 1
 
-    @rule(channel=st.sampled_from(CHANNELS), number=st.integers(0, 2**63 - 1), barrier=st.booleans())
+    @rule(
+        channel=st.sampled_from(CHANNELS), number=st.integers(0, 2**63 - 1), barrier=st.booleans()
+    )
     def send_control(self, channel, number, barrier):
         if channel in self.ended:
             return
@@ -351,6 +355,33 @@ def move(wire, count, decoder, act):
     buffer[:count] = wire[:count]
     del wire[:count]
     act(decoder.received(count))
+
+
+def test_a_session_that_the_receiver_gave_up_is_not_resumed():
+    """Its user was told of the loss; what it had taken before must not come a second time."""
+    config = ShuffleConfig()
+    box = Box()
+    peers = Peers("you", config, lambda name: box)
+    out = OutboundSession("me", "you", 1, config)
+
+    def connect():
+        out.detach()
+        greeting = control.decode_hello(out.hello()[HEADER_BYTES:])
+        session, _ = peers.greet(greeting)
+        reply = session.attach(greeting, "you", 9)
+        out.on_frame(Frame(Kind.WELCOME, 0, 0, 0, reply[HEADER_BYTES:]))
+        return session
+
+    session = connect()
+    for number in range(3):
+        out.offer(Watermark(number, "a"))
+    decoder = FrameDecoder(session.admit)
+    wire = bytearray(b"".join(bytes(buffer) for buffer in out.take(1 << 20)))
+    move(wire, len(wire), decoder, session.on_frames)
+    assert box.take() == Watermark(0, "a")
+    assert peers.forget(session)  # nobody came back in time
+    with pytest.raises(RemoteError):
+        connect()
 
 
 TestSessions = Sessions.TestCase

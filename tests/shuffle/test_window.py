@@ -269,6 +269,8 @@ class TestReceiveWindow:
             due.append(receive.consume(1))
         assert due == [False] * 24 + [True] * 6
         assert receive.report() == 30
+        receive.receive(31, 1)
+        assert not receive.consume(1)
         receive = ReceiveWindow(1000, 8)
         for sequence in (1, 2):
             receive.receive(sequence, 0)
