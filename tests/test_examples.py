@@ -1,5 +1,6 @@
 """Each example runs as a newcomer would run it, and prints what its page says."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import laminar
+
+# The examples import what the tests import, installed or not.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(laminar.__file__).parent.parent)}
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 PRINTS = {
@@ -35,6 +40,7 @@ def output_of(name: str) -> str:
         capture_output=True,
         text=True,
         timeout=60,
+        env=ENVIRONMENT,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -177,7 +177,7 @@ async def _kill(members: list[Member]) -> None:
     for member in members:
         if member.process.returncode is None:
             try:
-                pass
+                member.process.kill()
             except ProcessLookupError:  # it ended by itself just now
                 continue
     for member in members:

@@ -48,6 +48,16 @@ def test_small_partitions_stay_when_a_large_one_goes():
     assert list(holding.rest()) == [1]
 
 
+def test_what_stays_does_not_keep_written_rows_alive():
+    arrived = run(0, 20_010)  # one batch for two partitions: its runs share its buffers
+    holding = Holding(SCHEMA, 100_000)
+    holding.add(0, arrived.slice(0, 20_000), 160_000)
+    holding.add(1, arrived.slice(20_000), 80)
+    assert list(holding.due()) == [0]
+    kept = holding.rest()[1]["x"].chunk(0).buffers()[1]
+    assert kept.size <= 1024
+
+
 def test_many_small_runs_are_merged():
     holding = Holding(SCHEMA, 1 << 30)
     for _ in range(SMALL_RUNS_MAX):

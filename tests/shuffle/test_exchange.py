@@ -369,8 +369,7 @@ async def test_a_failed_node_keeps_no_barrier_and_no_end_from_the_others(what):
         exchange = nodes["a"].exchange(("dead", "a", "b"))
         await exchange.watermark(0)
         # Once its failure is known, and not told yet.
-        dead = sender._links["dead"]
-        await eventually(lambda: dead.failure is not None)
+        await eventually(lambda: "dead" not in sender.statistics().peers)
         expected = Barrier(BARRIER, "orders") if what == "barrier" else End("orders")
         with pytest.raises(PeerUnreachableError):
             await (exchange.barrier(BARRIER) if what == "barrier" else exchange.end())

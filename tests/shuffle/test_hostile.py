@@ -1,7 +1,7 @@
 """Strangers who break the protocol: their connection ends, is counted, and nobody else notices."""
 
 # Blocks nest here, and what raises is often a whole block.
-# ruff: noqa: PT012, SIM117
+# ruff: noqa: PT012
 
 import struct
 from contextlib import asynccontextmanager, suppress
