@@ -10,6 +10,7 @@ from laminar.errors import ConfigError
 
 KIB = 1024
 MIB = 1024 * KIB
+CHANNELS_MAX = 1024
 
 Compression = Literal["lz4", "zstd"]
 
@@ -49,7 +50,14 @@ class ShuffleConfig:
     """Body compression of the Arrow batches that this side sends."""
 
     channels_max: int = 1024
-    """Most channels that one peer may open."""
+    """Most channels that one peer may open; no more than 1024, so that a greeting names all."""
+
+    validate_full: bool = False
+    """Check every value of every batch received, not only its layout.
+
+    pyarrow can be made to crash by a batch with forged offsets. Turn this on where peers are
+    not trusted; it reads all data once more.
+    """
 
     peers_max: int = 1024
     """Most peers that a receiver serves at once."""
@@ -86,8 +94,10 @@ class ShuffleConfig:
         self._check_order("backoff_initial_s", "backoff_max_s")
         if self.max_frame_bytes >= 2**31:
             raise ConfigError(f"max_frame_bytes must be below 2 GiB, got {self.max_frame_bytes}")
-        if self.channels_max > 2**16:
-            raise ConfigError(f"channels_max must be at most 65536, got {self.channels_max}")
+        if self.channels_max > CHANNELS_MAX:
+            raise ConfigError(
+                f"channels_max must be at most {CHANNELS_MAX}, got {self.channels_max}"
+            )
         if self.compression not in (None, "lz4", "zstd"):
             raise ConfigError(f"compression is None, 'lz4' or 'zstd', got {self.compression!r}")
 

@@ -103,6 +103,10 @@ class ProtocolError(RemoteError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[ProtocolError], tuple[str, str]]:
+        return ProtocolError, (self.reason, self.detail)
 
 
 class FanOutError(RemoteError):
@@ -112,6 +116,10 @@ class FanOutError(RemoteError):
         named = "; ".join(f"{peer}: {error}" for peer, error in failures.items())
         super().__init__(f"{what} failed for {len(failures)} peer(s): {named}")
         self.failures: dict[str, LaminarError] = dict(failures)  # type: ignore[arg-type]
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[FanOutError], tuple[str, dict[str, LaminarError]]]:
+        return FanOutError, (self.what, self.failures)
 
 
 class StreamError(LaminarError):

@@ -9,14 +9,15 @@ batch's own memory, and what comes out points into the memory it was received in
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, Protocol, cast, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
 
 from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
-from laminar.shuffle.gather import compact, is_view
+from laminar.shuffle.gather import compact, gather, is_view
 
 SMALL_BUFFER_BYTES = 512
 """Buffers up to this size are joined: cheaper than an entry in the system call's list."""
@@ -147,15 +148,15 @@ class BatchEncoder:
         if size > self._limit_bytes:
             self._writer = None  # the next batch starts anew, with its dictionaries
             raise BatchTooLargeError(
-                f"a batch of {batch.num_rows} rows takes {size:,} bytes with its dictionaries, "
-                f"more than the largest frame of {self._limit_bytes:,}; raise max_frame_bytes "
-                "on both sides or send the column without dictionary"
+                f"a batch of {batch.num_rows} rows takes {size:,} bytes with its schema and "
+                f"dictionaries, more than the largest frame of {self._limit_bytes:,}; raise "
+                "max_frame_bytes on both sides, or send smaller dictionaries"
             )
         return starts, buffers, size
 
     def _open(self, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
         self._schema = schema
-        self._has_views = any(is_view(field.type) for field in schema)
+        self._has_views = any(_any_type(field.type, is_view) for field in schema)
         return pa.ipc.new_stream(_file(self._sink, "w"), schema, options=self._options)
 
 
@@ -197,7 +198,8 @@ class _Source:
 class BatchDecoder:
     """Turns the bodies of one channel back into batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, validate_full: bool = False) -> None:
+        self._validate_full = validate_full
         self._source = _Source()
         self._reader: pa.ipc.RecordBatchStreamReader | None = None
 
@@ -214,6 +216,7 @@ class BatchDecoder:
             if self._reader is None:
                 raise ProtocolError("arrow", "a batch came before the schema")
             batch = self._reader.read_next_batch()
+            batch.validate(full=self._validate_full)
         except (pa.ArrowException, StopIteration, OSError, ValueError) as error:
             raise ProtocolError("arrow", f"the batch cannot be read: {error}") from error
         if not self._source.exhausted:
@@ -229,15 +232,16 @@ def size_of(batch: pa.RecordBatch) -> int:
 
 def has_dictionaries(schema: pa.Schema) -> bool:
     """Whether any column, at any depth, is dictionary-encoded."""
-    return any(_has_dictionary(field.type) for field in schema)
+    return any(_any_type(field.type, pa.types.is_dictionary) for field in schema)
 
 
-def _has_dictionary(kind: pa.DataType) -> bool:
+def _any_type(kind: pa.DataType, wanted: Callable[[pa.DataType], bool]) -> bool:
+    """Whether ``kind``, or a type it is made of, is a wanted one."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _has_dictionary(kind.storage_type)
-    if pa.types.is_dictionary(kind):
+        return _any_type(kind.storage_type, wanted)
+    if wanted(kind):
         return True
-    return any(_has_dictionary(kind.field(index).type) for index in range(kind.num_fields))
+    return any(_any_type(kind.field(index).type, wanted) for index in range(kind.num_fields))
 
 
 def split_rows(
@@ -248,6 +252,7 @@ def split_rows(
     Raises :class:`~laminar.errors.BatchTooLargeError` when a single row exceeds
     ``limit_bytes``.
     """
+    batch = compact_views(batch)
     size = size_of(batch)
     pieces = min(-(-size // target_bytes), batch.num_rows)
     if pieces <= 1:
@@ -260,7 +265,7 @@ def split_rows(
         return
     rows = -(-batch.num_rows // pieces)
     for offset in range(0, batch.num_rows, rows):
-        piece = batch.slice(offset, rows)
+        piece = compact_views(batch.slice(offset, rows))
         if size_of(piece) > limit_bytes:
             # Its rows differ in size: cut it again, finer.
             yield from split_rows(piece, target_bytes, limit_bytes)
@@ -272,9 +277,12 @@ def compact_views(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Rewrite view columns that hold more memory than their rows refer to.
 
     A slice of a string view or binary view keeps all data buffers of its parent, and would
-    drag them over the wire.
+    drag them over the wire. Views inside other types are always rewritten.
     """
     for index, field in enumerate(batch.schema):
+        column = batch.column(index)
         if is_view(field.type):
-            batch = batch.set_column(index, field, compact(batch.column(index)))
+            batch = batch.set_column(index, field, compact(column))
+        elif _any_type(field.type, is_view):
+            batch = batch.set_column(index, field, gather(column, np.arange(len(column))))
     return batch

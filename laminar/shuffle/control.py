@@ -6,6 +6,7 @@ whatever is wrong is a :class:`~laminar.errors.ProtocolError` with the reason ``
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Mapping
 from typing import TypeVar
@@ -27,7 +28,7 @@ from laminar.model import (
 from laminar.shuffle.frames import HEADER, Kind
 from laminar.shuffle.messages import Close, Hello, Welcome
 
-CHANNEL_NAME_LENGTH_MAX = 128
+CHANNEL_NAME_BYTES_MAX = 128
 CLUSTER_NAME_LENGTH_MAX = 128
 CLOSE_REASON_LENGTH_MAX = 512
 U64_MAX = 2**64 - 1
@@ -63,7 +64,7 @@ def decode_hello(body: bytes) -> Hello:
         cluster=_text(fields, "cluster", CLUSTER_NAME_LENGTH_MAX),
         node=_node(fields),
         incarnation=Incarnation(_unsigned(fields, "incarnation")),
-        round=_unsigned(fields, "round"),
+        round=_unsigned(fields, "round", minimum=1),
     )
 
 
@@ -75,8 +76,8 @@ def encode_welcome(welcome: Welcome) -> bytes:
             "incarnation": welcome.incarnation,
             "window": welcome.window_bytes,
             "control": welcome.control_frames,
-            "received": dict(welcome.received),
-            "consumed": dict(welcome.consumed),
+            "resumed": welcome.resumed,
+            "channels": dict(welcome.channels),
         }
     )
 
@@ -89,9 +90,23 @@ def decode_welcome(body: bytes) -> Welcome:
         incarnation=Incarnation(_unsigned(fields, "incarnation")),
         window_bytes=_unsigned(fields, "window", minimum=1),
         control_frames=_unsigned(fields, "control", minimum=1),
-        received=_sequences(fields, "received"),
-        consumed=_sequences(fields, "consumed"),
+        resumed=_flag(fields, "resumed"),
+        channels=_channels(fields),
     )
+
+
+def check_channel_name(name: str) -> None:
+    """Raise :class:`~laminar.errors.ConfigError` when a channel cannot have that name."""
+    if not isinstance(name, str):
+        raise ConfigError(f"a channel's name is a string, got {name!r}")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"a channel's name is Unicode text, got {name!r}") from error
+    if not 1 <= size <= CHANNEL_NAME_BYTES_MAX:
+        raise ConfigError(
+            f"a channel's name has 1 to {CHANNEL_NAME_BYTES_MAX} bytes as UTF-8, got {size}"
+        )
 
 
 def encode_channel_name(name: str) -> bytes:
@@ -101,7 +116,10 @@ def encode_channel_name(name: str) -> bytes:
 
 def decode_channel_name(body: bytes) -> str:
     """The inverse of :func:`encode_channel_name`; checks every field."""
-    return _text(_unpack("Open", body), "name", CHANNEL_NAME_LENGTH_MAX)
+    name = _text(_unpack("Open", body), "name", CHANNEL_NAME_BYTES_MAX)
+    if len(name.encode()) > CHANNEL_NAME_BYTES_MAX:
+        raise ProtocolError("control", f"'name' has more than {CHANNEL_NAME_BYTES_MAX} bytes")
+    return name
 
 
 def encode_close(close: Close) -> bytes:
@@ -117,16 +135,17 @@ def decode_close(body: bytes) -> Close:
 def encode_barrier(barrier: CheckpointBarrier, last_sequence: int) -> bytes:
     """``last_sequence`` is that of the frame before the barrier on the channel.
 
-    Raises :class:`~laminar.errors.ConfigError` when a number is not unsigned 64-bit.
+    Raises :class:`~laminar.errors.ConfigError` when a number is not unsigned 64-bit or a
+    flag unknown.
     """
-    for name, value in (("checkpoint_id", barrier.checkpoint_id), ("epoch", barrier.epoch)):
-        if not 0 <= value <= U64_MAX:
-            raise ConfigError(f"a barrier's {name} is an unsigned 64-bit integer, got {value!r}")
+    flags = int(barrier.flags)
+    if flags & ~_KNOWN_BARRIER_FLAGS:
+        raise ConfigError(f"a barrier has no flags {flags:#x}")
     return _pack(
         {
-            "id": barrier.checkpoint_id,
-            "epoch": barrier.epoch,
-            "flags": int(barrier.flags),
+            "id": _index("a barrier's checkpoint_id", barrier.checkpoint_id, U64_MAX),
+            "epoch": _index("a barrier's epoch", barrier.epoch, U64_MAX),
+            "flags": flags,
             "last": last_sequence,
         }
     )
@@ -169,9 +188,7 @@ def decode_timestamp(body: bytes) -> int:
 
 def encode_vnode(vnode: int) -> bytes:
     """Raises :class:`~laminar.errors.ConfigError` when it is out of range."""
-    if not 0 <= vnode <= VNODE_MAX:
-        raise ConfigError(f"a vnode is an integer from 0 to {VNODE_MAX}, got {vnode!r}")
-    return VNODE.pack(vnode)
+    return VNODE.pack(_index("a vnode", vnode, VNODE_MAX))
 
 
 def decode_vnode(body: bytes | pa.Buffer) -> VNode:
@@ -185,6 +202,17 @@ def decode_vnode(body: bytes | pa.Buffer) -> VNode:
 
 
 _KNOWN_BARRIER_FLAGS = int(BarrierFlags.SAVEPOINT | BarrierFlags.STOP)
+
+
+def _index(what: str, value: int, maximum: int) -> int:
+    """A number of the caller's, of any integer type, as a plain one."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ConfigError(f"{what} is an integer, got {value!r}") from error
+    if not 0 <= number <= maximum:
+        raise ConfigError(f"{what} is an integer from 0 to {maximum}, got {value!r}")
+    return number
 
 
 def _pack(fields: Mapping[str, object]) -> bytes:
@@ -230,9 +258,26 @@ def _node(fields: Mapping[str, object]) -> NodeId:
         raise ProtocolError("control", str(error)) from error
 
 
-def _sequences(fields: Mapping[str, object], key: str) -> dict[str, int]:
-    sequences = _field(fields, key, dict)
-    for name, value in sequences.items():
-        if not isinstance(name, str) or not isinstance(value, int) or not 0 <= value <= U64_MAX:
-            raise ProtocolError("control", f"{key!r} holds {name!r:.100}: {value!r:.100}")
-    return sequences
+def _flag(fields: Mapping[str, object], key: str) -> bool:
+    value = fields.get(key)
+    if not isinstance(value, bool):
+        raise ProtocolError("control", f"{key!r} is not bool: {value!r:.100}")
+    return value
+
+
+def _channels(fields: Mapping[str, object]) -> dict[str, tuple[int, int]]:
+    """Of each channel: the last sequence numbers received and consumed."""
+    channels = {}
+    for name, sequences in _field(fields, "channels", dict).items():
+        if not isinstance(name, str) or not _are_sequences(sequences):
+            raise ProtocolError("control", f"'channels' holds {name!r:.100}: {sequences!r:.100}")
+        channels[name] = (sequences[0], sequences[1])
+    return channels
+
+
+def _are_sequences(pair: object) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(value) is int and 0 <= value <= U64_MAX for value in pair)
+    )

@@ -73,6 +73,7 @@ class Flag:
     """The body starts with a vnode (i64)."""
     STREAM_START: Final = 2
     """The body starts a new Arrow IPC stream: it begins with the schema."""
+    KNOWN: Final = 3
 
 
 Body: TypeAlias = bytes | pa.Buffer
@@ -122,8 +123,8 @@ def encode_frame(
     return HEADER.pack(len(body), kind, flags, channel, sequence) + body
 
 
-Admit: TypeAlias = Callable[[int, int, int], None]
-"""Called with (kind, channel, length) before memory is taken for a large body; may raise."""
+Admit: TypeAlias = Callable[[int, int], None]
+"""Called with (channel, length) before memory is taken for a large DATA body; may raise."""
 
 
 class FrameDecoder:
@@ -201,6 +202,7 @@ class FrameDecoder:
     def _parse(self) -> list[Frame]:
         frames: list[Frame] = []
         scratch, start, end = self._scratch, self._start, self._end
+        unchecked_max = min(self.data_bytes_max, self.control_bytes_max)
         unpack = HEADER.unpack_from
         append = frames.append
         new = tuple.__new__  # half the price of calling the named tuple
@@ -208,7 +210,7 @@ class FrameDecoder:
             length, kind, flags, channel, sequence = unpack(scratch, start)
             body = start + HEADER_BYTES
             stop = body + length
-            if stop > end or length > self.control_bytes_max or kind not in KIND_NAMES:
+            if stop > end or length > unchecked_max or kind not in KIND_NAMES:
                 self._check(kind, length)
                 if stop > end:
                     if stop - start > DIRECT_BYTES_MIN:
@@ -230,7 +232,8 @@ class FrameDecoder:
 
     def _begin_body(self, header: tuple[int, int, int, int], length: int) -> None:
         """Move the beginning of a large body, at the front of the scratch, to its own memory."""
-        self._admit(header[0], header[2], length)
+        if header[0] == Kind.DATA:
+            self._admit(header[2], length)
         partial = _Partial(header, pa.allocate_buffer(length))
         beginning = self._scratch[self._start + HEADER_BYTES : self._end]
         partial.filled = len(beginning)

@@ -47,7 +47,7 @@ class InboundChannel:
         self.window = ReceiveWindow(session.config.window_bytes, session.config.control_frames_max)
         self.batches = 0
         self.bytes = 0
-        self._decoder = BatchDecoder()
+        self._decoder = BatchDecoder(validate_full=session.config.validate_full)
 
     def take(self, frame: Frame) -> ChannelMessage:
         """The message in the oldest frame of this channel, which is thereby consumed.
@@ -121,6 +121,7 @@ class InboundSession:
         """
         if hello.round <= self.round:
             raise ProtocolError("round", f"round {hello.round} of {self.peer} is not new")
+        resumed = self.connections > 0
         self.round = hello.round
         self.connections += 1
         self._by_number.clear()
@@ -131,18 +132,20 @@ class InboundSession:
             incarnation=incarnation,
             window_bytes=self.config.window_bytes,
             control_frames=self.config.control_frames_max,
-            received={name: channel.window.received for name, channel in self.channels.items()},
-            consumed={name: channel.window.report() for name, channel in self.channels.items()},
+            resumed=resumed,
+            channels={
+                name: (channel.window.received, channel.window.report())
+                for name, channel in self.channels.items()
+            },
         )
         return encode_frame(Kind.WELCOME, control.encode_welcome(welcome))
 
-    def admit(self, kind: int, number: int, length: int) -> None:
-        """Refuse a large body before memory is taken for it.
+    def admit(self, number: int, length: int) -> None:
+        """Refuse a large DATA body before memory is taken for it.
 
         Raises :class:`~laminar.errors.ProtocolError`.
         """
-        if kind == Kind.DATA:
-            self._channel(number).window.check_room(length)
+        self._channel(number).window.check_room(length)
 
     def on_frames(self, frames: Iterable[Frame]) -> Close | None:
         """Take in frames of the current connection; ``Close`` when the peer says goodbye.
@@ -164,6 +167,8 @@ class InboundSession:
                 charge = len(frame.body)
                 if charge == 0:
                     raise ProtocolError("arrow", "a DATA frame without body")
+                if frame.flags > Flag.KNOWN:
+                    raise ProtocolError("flags", f"unknown flags {frame.flags:#x}")
             if not channel.window.receive(frame.sequence, charge):
                 self.duplicates += 1
                 continue
@@ -198,6 +203,8 @@ class InboundSession:
         elif channel in self._by_number.values():
             raise ProtocolError("channel", f"channel {name!r} was opened twice")
         self._by_number[number] = channel
+        if channel.window.unreported:  # consumed between the welcome and now
+            self.owe_credit(channel)
 
     def _channel(self, number: int) -> InboundChannel:
         channel = self._by_number.get(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
@@ -38,10 +39,18 @@ class _Local(NamedTuple):
 
 
 class _Farewell(NamedTuple):
-    """A peer left on purpose."""
+    """A peer left on purpose, before the end of some channels."""
 
+    channels: frozenset[str]
     peer: NodeId
     close: Close
+
+
+class _Loss(NamedTuple):
+    """A peer is gone before the end of some channels."""
+
+    channels: frozenset[str]
+    error: RemoteError
 
 
 class _Arrived(NamedTuple):
@@ -51,7 +60,7 @@ class _Arrived(NamedTuple):
     frame: Frame
 
 
-_Item: TypeAlias = _Arrived | _Local | _Farewell | RemoteError
+_Item: TypeAlias = _Arrived | _Local | _Farewell | _Loss
 
 _new_arrival = tuple.__new__
 """Makes a named tuple at half the price of calling it."""
@@ -87,14 +96,17 @@ class Inbox:
         self._queue.append(_Local(lane, message))
         self._wake()
 
-    def put_close(self, peer: NodeId, close: Close) -> None:
-        """Let the consumer know that ``peer`` left on purpose, behind what arrived before."""
-        self._queue.append(_Farewell(peer, close))
+    def put_close(self, channels: Iterable[str], peer: NodeId, close: Close) -> None:
+        """Let the consumer of ``channels`` know that ``peer`` left on purpose.
+
+        It hears of it behind what arrived before.
+        """
+        self._queue.append(_Farewell(frozenset(channels), peer, close))
         self._wake()
 
-    def put_error(self, error: RemoteError) -> None:
-        """Let the consumer know, behind what arrived before."""
-        self._queue.append(error)
+    def put_error(self, channels: Iterable[str], error: RemoteError) -> None:
+        """Let the consumer of ``channels`` know, behind what arrived before."""
+        self._queue.append(_Loss(frozenset(channels), error))
         self._wake()
 
     def close(self) -> None:
@@ -106,9 +118,18 @@ class Inbox:
         """Move what waits here of channels called ``name`` to ``other``."""
         kept: deque[_Item] = deque()
         for item in self._queue:
-            moves = isinstance(item, _Arrived) and item.channel.name == name
-            (other._queue if moves else kept).append(item)
+            if isinstance(item, _Arrived):
+                (other._queue if item.channel.name == name else kept).append(item)
+            elif isinstance(item, _Local):
+                kept.append(item)
+            else:
+                if name in item.channels:
+                    other._queue.append(item)
+                if item.channels != {name}:
+                    kept.append(item)
         self._queue = kept
+        if not kept:
+            self._report_all()
 
     # -- the consumer's side -------------------------------------------------------------
 
@@ -141,7 +162,7 @@ class Inbox:
         Raises what :meth:`recv` raises, but only when nothing came before it.
         """
         envelopes: list[Envelope] = []
-        while self._queue and not (envelopes and isinstance(self._queue[0], RemoteError)):
+        while self._queue and not (envelopes and isinstance(self._queue[0], _Loss)):
             envelope = self._take()
             if envelope is not None:
                 envelopes.append(envelope)
@@ -160,6 +181,8 @@ class Inbox:
         """The oldest message, or ``None`` when it could not be decoded."""
         item = self._queue.popleft()
         if not isinstance(item, _Arrived):
+            if not self._queue:
+                self._report_all()
             return _take_other(item)
         channel, frame = item
         session = channel.session
@@ -167,6 +190,8 @@ class Inbox:
             message = channel.take(frame)
         except ProtocolError as error:
             self._supply.broken(session, error)
+            if not self._queue:
+                self._report_all()
             return None
         if channel is not self._last_touched:
             self._last_touched = channel
@@ -193,10 +218,10 @@ class Inbox:
             self._arrival = None
 
 
-def _take_other(item: _Local | _Farewell | RemoteError) -> Envelope:
+def _take_other(item: _Local | _Farewell | _Loss) -> Envelope:
     """What did not come over the wire. Raises what is an error."""
-    if isinstance(item, RemoteError):
-        raise item
+    if isinstance(item, _Loss):
+        raise item.error
     if isinstance(item, _Local):
         item.lane.take(item.message)
         return item.lane.node, item.message

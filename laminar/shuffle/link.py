@@ -272,5 +272,5 @@ class Link:
             await sleeps.wait()
 
 
-def _no_data(kind: int, channel: int, length: int) -> None:
+def _no_data(channel: int, length: int) -> None:
     raise ProtocolError("order", f"a receiver does not send a body of {length} bytes")

@@ -19,34 +19,44 @@ class LocalInbox(Protocol):
 
 
 class LocalLane:
-    """A bounded way into an inbox of this process."""
+    """A bounded way into an inbox of this process, first come first served."""
 
     def __init__(self, node: NodeId, inbox: LocalInbox, window_bytes: int) -> None:
         self.node = node
         self._inbox = inbox
         self._window_bytes = window_bytes
         self._held_bytes = 0
+        self._waiting = 0
+        self._turn = anyio.Lock()
         self._room = anyio.Event()
 
     def offer(self, message: ChannelMessage) -> bool:
-        """Hand ``message`` over, if the window has room for it."""
+        """Hand ``message`` over, if the window has room for it and nobody waits."""
+        return not self._waiting and self._hand_over(message)
+
+    async def send(self, message: ChannelMessage) -> None:
+        """Hand ``message`` over, waiting for room behind those who came before."""
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while not self._hand_over(message):
+                    self._room = anyio.Event()
+                    await self._room.wait()
+        finally:
+            self._waiting -= 1
+
+    def take(self, message: ChannelMessage) -> None:
+        """The consumer has taken ``message``, the oldest one."""
+        self._held_bytes -= _size(message)
+        self._room.set()
+
+    def _hand_over(self, message: ChannelMessage) -> bool:
         size = _size(message)
         if self._held_bytes and self._held_bytes + size > self._window_bytes:
             return False
         self._held_bytes += size
         self._inbox.put_local(self, message)
         return True
-
-    async def send(self, message: ChannelMessage) -> None:
-        """Hand ``message`` over, waiting for room."""
-        while not self.offer(message):
-            self._room = anyio.Event()
-            await self._room.wait()
-
-    def take(self, message: ChannelMessage) -> None:
-        """The consumer has taken ``message``, the oldest one."""
-        self._held_bytes -= _size(message)
-        self._room.set()
 
 
 def _size(message: ChannelMessage) -> int:

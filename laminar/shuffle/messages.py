@@ -81,10 +81,10 @@ class Welcome:
     """How much of each channel's data the receiver is willing to hold."""
     control_frames: int
     """How many control frames of each channel the receiver is willing to hold."""
-    received: Mapping[str, int]
-    """The last sequence number received, of every channel of this session."""
-    consumed: Mapping[str, int]
-    """The last sequence number consumed, of every channel of this session."""
+    resumed: bool
+    """Whether the receiver knows this session from an earlier connection."""
+    channels: Mapping[str, tuple[int, int]]
+    """Of every channel of this session: the last sequence numbers received and consumed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ class OutboundSession:
         """The newest flush token that the peer has confirmed."""
         self._local = local
         self._config = config
+        # The schema and dictionaries need room in the frame too.
+        self._piece_bytes = min(config.target_frame_bytes, max(1, config.max_frame_bytes // 2))
         self._by_number: list[OutboundChannel] = []
         self._ready: deque[OutboundChannel] = deque()
         self._outbox: list[bytes] = []
@@ -128,12 +130,12 @@ class OutboundSession:
         if type(message.batch) is not pa.RecordBatch:
             return False  # of another library: the driver turns it into record batches
         size = size_of(message.batch)
-        if size <= self._config.target_frame_bytes:
+        if size <= self._piece_bytes:
             if not channel.has_room(size):
                 return False
             channel.push_batch(message.batch, size, message.vnode)
             return True
-        if channel.window.retained_bytes + size > channel.window.window_bytes:
+        if channel.used_bytes + size > channel.window.window_bytes:
             return False
         for piece in list(self.pieces(message.batch)):
             channel.push_batch(piece, size_of(piece), message.vnode)
@@ -141,7 +143,7 @@ class OutboundSession:
 
     def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """``batch`` cut by rows into slices that fit a frame each."""
-        return split_rows(batch, self._config.target_frame_bytes, self._config.max_frame_bytes)
+        return split_rows(batch, self._piece_bytes, self._config.max_frame_bytes)
 
     def offer_piece(
         self, channel: OutboundChannel, batch: pa.RecordBatch, vnode: VNode | None
@@ -160,6 +162,8 @@ class OutboundSession:
         if queued > self._flush_covers:
             self._flush_covers = queued
             self._flush_wanted += 1
+            for channel in self._by_number:
+                channel.mark_flush()
         return self._flush_wanted
 
     def request_close(self, reason: str) -> None:
@@ -203,6 +207,8 @@ class OutboundSession:
         elif frame.kind == Kind.CREDIT:
             self._on_credit(frame)
         elif frame.kind == Kind.PONG:
+            if frame.sequence > self._flush_sent:
+                raise ProtocolError("order", f"a Pong for Ping {frame.sequence}, never sent")
             self.flushed = max(self.flushed, frame.sequence)
         elif frame.kind == Kind.PING:
             self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
@@ -221,6 +227,10 @@ class OutboundSession:
             raise PeerRestartedError(
                 f"peer {self.peer} restarted: what was sent to it before may be lost"
             )
+        if self._peer_incarnation is not None and not welcome.resumed:
+            raise PeerLostError(
+                f"peer {self.peer} has given up the session: what it had not consumed is lost"
+            )
         self._peer_incarnation = welcome.incarnation
         self._window_bytes = min(self._config.window_bytes, welcome.window_bytes)
         self._control_frames = min(self._config.control_frames_max, welcome.control_frames)
@@ -229,8 +239,7 @@ class OutboundSession:
             channel.announced = channel.scheduled = False
             channel.window.window_bytes = self._window_bytes
             channel.window.control_frames = self._control_frames
-            received = welcome.received.get(channel.name, 0)
-            channel.window.rewind(received, welcome.consumed.get(channel.name, 0))
+            channel.window.rewind(*welcome.channels.get(channel.name, (0, 0)))
             self._schedule(channel)
         self._flush_sent = self.flushed
         self.state = State.OPEN
@@ -270,20 +279,17 @@ class OutboundSession:
             room -= taken
             if more:
                 self._schedule(channel)
-        if not self._ready:
-            self._take_requests(buffers)
+        self._take_requests(buffers)
         return join_small(buffers)
 
     def _take_requests(self, buffers: list[SendBuffer]) -> None:
-        """What goes behind everything that was queued: flush and goodbye."""
-        wants_flush = self._flush_sent < self._flush_wanted
-        wants_close = self._goodbye and not self.said_goodbye
-        if not (wants_flush or wants_close) or not self._all_sent():
-            return
-        if wants_flush:
+        """A flush goes behind what was queued before it, a goodbye behind everything."""
+        if self._flush_sent < self._flush_wanted and all(
+            channel.past_flush_mark for channel in self._by_number
+        ):
             self._flush_sent = self._flush_wanted
             buffers.append(encode_frame(Kind.PING, sequence=self._flush_sent))
-        if wants_close:
+        if self._goodbye and not self.said_goodbye and self._all_sent():
             self.said_goodbye = True
             buffers.append(self._goodbye)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from laminar.config import ShuffleConfig
-from laminar.errors import ChannelEndedError, ConfigError
+from laminar.errors import ChannelEndedError
 from laminar.model import VNode
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchEncoder, concat, has_dictionaries
@@ -28,10 +28,7 @@ class OutboundChannel:
     """What waits to be coalesced, and the window behind it."""
 
     def __init__(self, name: str, number: int, config: ShuffleConfig, window: SendWindow) -> None:
-        if not 1 <= len(name) <= control.CHANNEL_NAME_LENGTH_MAX:
-            raise ConfigError(
-                f"a channel's name has 1 to {control.CHANNEL_NAME_LENGTH_MAX} characters"
-            )
+        control.check_channel_name(name)
         self.name = name
         self.number = number
         self.window = window
@@ -46,11 +43,13 @@ class OutboundChannel:
         self._encoder = BatchEncoder(config.max_frame_bytes, config.compression)
         self._sealed_batches = 0
         self._data_bytes = 0
+        self._flush_mark = 1
         # Batches of one schema and vnode that wait for company, and what may still join them.
         self._pending: list[pa.RecordBatch] = []
         self._pending_bytes = 0
         self._pending_bytes_max = 0
         self._pending_vnode: VNode | None = None
+        self._pending_prefix = b""
         self._join_bytes_max = _NOTHING_JOINS
         self._schema = _NO_SCHEMA
         self._has_dictionaries = False
@@ -76,9 +75,14 @@ class OutboundChannel:
             return True
         return False
 
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of data queued here and not yet consumed."""
+        return self.window.retained_bytes + self._pending_bytes
+
     def has_room(self, size: int) -> bool:
-        """Whether a batch of ``size`` bytes may be queued now."""
-        return self.window.has_room(self._pending_bytes + size)
+        """Whether a batch of ``size`` bytes may be queued now; alone it always may."""
+        return self.window.has_room(size, self._pending_bytes)
 
     def push_batch(self, batch: pa.RecordBatch, size: int, vnode: VNode | None) -> None:
         """Queue a batch that fits a frame and for which there is room.
@@ -86,6 +90,7 @@ class OutboundChannel:
         ``size`` is its :func:`~laminar.shuffle.arrow.size_of`.
         """
         self._check_open()
+        prefix = b"" if vnode is None else control.encode_vnode(vnode)
         self.seal()
         schema = batch.schema
         if not schema.equals(self._schema, True):
@@ -94,12 +99,13 @@ class OutboundChannel:
         # A batch with dictionaries travels alone: how large they make the frame is only known
         # when it is encoded, and the one who sends it must hear if that is too large.
         if size > self._config.coalesce_bytes or self._has_dictionaries:
-            self._push_data(batch, 1, vnode)
+            self._push_data(batch, 1, prefix)
             return
         window = self.window
         self._pending.append(batch)
         self._pending_bytes = size + BATCH_OVERHEAD_BYTES
         self._pending_vnode = vnode
+        self._pending_prefix = prefix
         self._pending_bytes_max = min(
             self._config.target_frame_bytes, window.window_bytes - window.retained_bytes
         )
@@ -130,14 +136,13 @@ class OutboundChannel:
         self._pending, self._pending_bytes = [], 0
         self._join_bytes_max = _NOTHING_JOINS
         batch = pending[0] if len(pending) == 1 else concat(pending)
-        self._push_data(batch, len(pending), self._pending_vnode)
+        self._push_data(batch, len(pending), self._pending_prefix)
 
     def _check_open(self) -> None:
         if self.ended:
             raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
 
-    def _push_data(self, batch: pa.RecordBatch, batches: int, vnode: VNode | None) -> None:
-        prefix = b"" if vnode is None else control.encode_vnode(vnode)
+    def _push_data(self, batch: pa.RecordBatch, batches: int, prefix: bytes) -> None:
         starts, buffers, size = self._encoder.encode(batch)
         flags: int = Flag.STREAM_START if starts else 0
         if prefix:
@@ -147,6 +152,16 @@ class OutboundChannel:
         self.window.push(size, HEADER_BYTES + size, (header + prefix, *buffers))
         self._sealed_batches += batches
         self._data_bytes += size
+
+    def mark_flush(self) -> None:
+        """A flush is to confirm what is queued until now."""
+        self.seal()
+        self._flush_mark = self.window.next_sequence
+
+    @property
+    def past_flush_mark(self) -> bool:
+        """Whether everything before the last mark was handed to the connection, and the name."""
+        return self.announced and self.window.first_unsent >= self._flush_mark
 
     @property
     def pending(self) -> bool:
@@ -169,5 +184,5 @@ class OutboundChannel:
             frames=self.window.next_sequence - 1,
             batches=self._sealed_batches + len(self._pending),
             bytes=self._data_bytes,
-            window_used_bytes=self.window.retained_bytes + self._pending_bytes,
+            window_used_bytes=self.used_bytes,
         )

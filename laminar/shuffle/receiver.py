@@ -379,21 +379,24 @@ class ShuffleReceiver:
     def _farewell(self, session: InboundSession, close: Close) -> None:
         """The peer left on purpose: tell those who have not seen the end of its channels."""
         if self._peers.forget(session):
-            for inbox in self._unfinished(session):
-                inbox.put_close(session.peer, close)
+            for inbox, channels in self._unfinished(session).items():
+                inbox.put_close(channels, session.peer, close)
 
     def _lose(self, session: InboundSession, error: RemoteError) -> None:
         if self._peers.forget(session):
             self._tell(session, error)
 
     def _tell(self, session: InboundSession, error: RemoteError) -> None:
-        for inbox in self._unfinished(session):
-            inbox.put_error(error)
+        for inbox, channels in self._unfinished(session).items():
+            inbox.put_error(channels, error)
 
-    def _unfinished(self, session: InboundSession) -> list[Inbox]:
-        """The inboxes that wait for more of this session."""
-        names = [name for name, channel in session.channels.items() if not channel.ended]
-        return list(dict.fromkeys(self._inbox_of(name) for name in names))
+    def _unfinished(self, session: InboundSession) -> dict[Inbox, list[str]]:
+        """The inboxes that wait for more of this session, and of which channels."""
+        waiting: dict[Inbox, list[str]] = {}
+        for name, channel in session.channels.items():
+            if not channel.ended:
+                waiting.setdefault(self._inbox_of(name), []).append(name)
+        return waiting
 
 
 async def _first_frame(stream: ByteStream, decoder: FrameDecoder) -> Frame:
@@ -410,5 +413,5 @@ async def _first_frame(stream: ByteStream, decoder: FrameDecoder) -> Frame:
     return frames[0]
 
 
-def _nothing_yet(kind: int, channel: int, length: int) -> None:
+def _nothing_yet(channel: int, length: int) -> None:
     raise ProtocolError("order", f"a body of {length} bytes before the handshake")

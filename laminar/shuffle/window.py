@@ -53,9 +53,13 @@ class SendWindow:
         self.inflight_bytes = 0
         """Bytes of DATA bodies handed to the connection and not yet consumed."""
 
-    def has_room(self, charge: int) -> bool:
-        """Whether a DATA body of ``charge`` bytes may be queued now."""
-        return self.retained_bytes + charge <= self.window_bytes or self.retained_bytes == 0
+    def has_room(self, charge: int, ahead: int = 0) -> bool:
+        """Whether a DATA body of ``charge`` bytes may be queued, ``ahead`` bytes being first.
+
+        Alone it always may.
+        """
+        used = self.retained_bytes + ahead
+        return used == 0 or used + charge <= self.window_bytes
 
     def has_control_room(self) -> bool:
         """Whether a control frame may be queued now."""
@@ -82,14 +86,18 @@ class SendWindow:
         self.inflight_bytes += charge
         return self.unsent.popleft()
 
+    @property
+    def first_unsent(self) -> int:
+        """The sequence number of the next frame to hand to the connection."""
+        return self.unsent[0].sequence if self.unsent else self.next_sequence
+
     def consume(self, sequence: int) -> None:
         """Release everything up to ``sequence``.
 
         Raises :class:`~laminar.errors.ProtocolError` when it was never sent. An older
         sequence number than the last one says nothing new.
         """
-        first_unsent = self.unsent[0].sequence if self.unsent else self.next_sequence
-        if sequence >= first_unsent:
+        if sequence >= self.first_unsent:
             raise ProtocolError("credit", f"frame {sequence} was consumed before it was sent")
         retained = self.retained
         while retained and retained[0].sequence <= sequence:

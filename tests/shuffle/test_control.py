@@ -11,7 +11,7 @@ from laminar.errors import ConfigError, ProtocolError
 from laminar.model import NODE_ID_LENGTH_MAX, BarrierFlags, CheckpointBarrier
 from laminar.shuffle import control
 from laminar.shuffle.control import (
-    CHANNEL_NAME_LENGTH_MAX,
+    CHANNEL_NAME_BYTES_MAX,
     CLOSE_REASON_LENGTH_MAX,
     CLUSTER_NAME_LENGTH_MAX,
     U64_MAX,
@@ -28,7 +28,7 @@ from laminar.shuffle.messages import Close, Hello, Welcome
 
 U64 = st.integers(0, U64_MAX)
 NODE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
-NAME = st.text(min_size=1, max_size=CHANNEL_NAME_LENGTH_MAX)
+NAME = st.text(min_size=1, max_size=CHANNEL_NAME_BYTES_MAX)
 FLAGS = st.sampled_from([BarrierFlags(bits) for bits in range(4)])
 
 HELLOS = st.builds(Hello, NAME, NODE, U64, st.integers(1, U64_MAX))
@@ -38,8 +38,8 @@ WELCOMES = st.builds(
     incarnation=U64,
     window_bytes=st.integers(1, U64_MAX),
     control_frames=st.integers(1, U64_MAX),
-    received=st.dictionaries(NAME, U64, max_size=5),
-    consumed=st.dictionaries(NAME, U64, max_size=5),
+    resumed=st.booleans(),
+    channels=st.dictionaries(NAME, st.tuples(U64, U64), max_size=5),
 )
 BARRIERS = st.builds(CheckpointBarrier, U64, U64, FLAGS)
 
@@ -107,8 +107,8 @@ VALID = {
             "incarnation": 1,
             "window": 1,
             "control": 1,
-            "received": {"x": 1},
-            "consumed": {},
+            "resumed": False,
+            "channels": {"x": [2, 1]},
         },
     ),
     "open": (control.decode_channel_name, {"name": "x"}),
@@ -119,18 +119,10 @@ FIELDS = [(message, field) for message, (_, fields) in VALID.items() for field i
 
 NOT_UNSIGNED = [None, True, "1", b"1", 1.0, -1, [1], {}]
 NOT_TEXT = [None, True, 1, b"x", ["x"], {}]
-NOT_SEQUENCES = [
-    None,
-    [],
-    "x",
-    7,
-    {b"x": 1},
-    {"x": -1},
-    {"x": "1"},
-    {"x": 1.0},
-    {"x": None},
-    {"x": True},
-    {"x": {}},
+NOT_CHANNELS = [
+    *([1], "x", None, True),
+    *({1: [1, 1]}, {"x": 1}, {"x": [1]}, {"x": [1, 1, 1]}, {"x": "ab"}, {"x": {}}),
+    *({"x": [-1, 1]}, {"x": [1, "1"]}, {"x": [1, None]}, {"x": [1.5, 1]}, {"x": [True, 1]}),
 ]
 WRONG = {
     ("hello", "cluster"): [*NOT_TEXT, "", "x" * (CLUSTER_NAME_LENGTH_MAX + 1)],
@@ -142,9 +134,9 @@ WRONG = {
     ("welcome", "incarnation"): NOT_UNSIGNED,
     ("welcome", "window"): [*NOT_UNSIGNED, 0],
     ("welcome", "control"): [*NOT_UNSIGNED, 0],
-    ("welcome", "received"): NOT_SEQUENCES,
-    ("welcome", "consumed"): NOT_SEQUENCES,
-    ("open", "name"): [*NOT_TEXT, "", "x" * (CHANNEL_NAME_LENGTH_MAX + 1)],
+    ("welcome", "resumed"): [None, 0, 1, "x"],
+    ("welcome", "channels"): NOT_CHANNELS,
+    ("open", "name"): [*NOT_TEXT, "", "x" * (CHANNEL_NAME_BYTES_MAX + 1)],
     ("close", "reason"): [*NOT_TEXT, "x" * (CLOSE_REASON_LENGTH_MAX + 1)],
     ("barrier", "id"): NOT_UNSIGNED,
     ("barrier", "epoch"): NOT_UNSIGNED,
@@ -263,7 +255,7 @@ class TestTheCallersMistakes:
 class TestSizes:
     """The largest message that the limits allow fits the frame that carries it."""
 
-    LONGEST = "\N{GRINNING FACE}" * CHANNEL_NAME_LENGTH_MAX
+    LONGEST = "\N{GRINNING FACE}" * CHANNEL_NAME_BYTES_MAX
 
     def test_hello(self):
         hello = Hello(self.LONGEST, "n" * NODE_ID_LENGTH_MAX, U64_MAX, U64_MAX)
@@ -275,7 +267,7 @@ class TestSizes:
 
     def test_welcome_with_every_channel(self):
         count = ShuffleConfig().channels_max
-        names = [f"{n:04}" + "x" * (CHANNEL_NAME_LENGTH_MAX - 4) for n in range(count)]
-        sequences = dict.fromkeys(names, U64_MAX)
-        welcome = Welcome("n" * NODE_ID_LENGTH_MAX, U64_MAX, 1, 1, sequences, sequences)
+        names = [f"{n:04}" + "x" * (CHANNEL_NAME_BYTES_MAX - 4) for n in range(count)]
+        channels = dict.fromkeys(names, (U64_MAX, U64_MAX))
+        welcome = Welcome("n" * NODE_ID_LENGTH_MAX, U64_MAX, 1, 1, False, channels)
         assert len(control.encode_welcome(welcome)) <= CONTROL_BODY_BYTES_MAX

@@ -45,7 +45,7 @@ SIZES = st.one_of(
 )
 
 
-def admit_all(kind, channel, length):
+def admit_all(channel, length):
     pass
 
 
@@ -236,16 +236,16 @@ class TestAdmission:
         assert frame.kind == Kind.OPEN
         assert asked == []
         decoder.buffer()
-        assert asked == [(Kind.DATA, 7, self.LENGTH)]
+        assert asked == [(7, self.LENGTH)]
 
     def test_is_asked_once_per_body(self):
         asked = []
         decoder = opened(lambda *what: asked.append(what))
         deliver(decoder, (self.header() + NOISE[: self.LENGTH]) * 2, [10_000])
-        assert asked == [(Kind.DATA, 7, self.LENGTH)] * 2
+        assert asked == [(7, self.LENGTH)] * 2
 
     def test_refused_means_no_memory(self):
-        def refuse(kind, channel, length):
+        def refuse(channel, length):
             raise ProtocolError("credit", "no room")
 
         decoder = opened(refuse)

@@ -45,6 +45,7 @@ CONFIG = replace(
     window_bytes=64 * KIB,
     target_frame_bytes=16 * KIB,
     coalesce_bytes=1,
+    validate_full=True,
     control_frames_max=100,
     channels_max=3,
     handshake_timeout_s=0.2,
@@ -83,7 +84,7 @@ STRANGERS = {
     "a version range upside down": ("version", PREFACE.pack(b"LMNR", 2, 1)),
     "another cluster": ("cluster", encode_preface() + hello(cluster="prod")),
     "the receiver's own id": ("identity", encode_preface() + hello("b")),
-    "round 0": ("round", encode_preface() + hello(round=0)),
+    "round 0": ("control", encode_preface() + hello(round=0)),
     "data before hello": ("order", encode_preface() + encode_frame(Kind.OPEN, b"")),
     "welcome instead of hello": ("order", encode_preface() + encode_frame(Kind.WELCOME, b"")),
     "more than hello": ("order", encode_preface() + hello() + opening("x")),
@@ -392,7 +393,7 @@ async def test_a_refused_introduction_changes_nothing_for_the_peer_it_names():
             evil = await Raw.dial(receiver.local_addr)
             await evil.send(encode_preface(), hello("a", **how))
             await evil.cut_off()
-        assert receiver.statistics().drops == {"round": 1, "incarnation": 1, "cluster": 1}
+        assert receiver.statistics().drops == {"control": 1, "incarnation": 1, "cluster": 1}
         peer = receiver.statistics().peers["a"]
         assert (peer.alive, peer.connections, peer.channels["honest"].frames) == (True, 1, 1)
 

@@ -96,7 +96,7 @@ class TestDrain:
     def test_an_error_waits_until_what_came_before_is_taken_and_is_told_once(self, inbox):
         a, b = Peer(inbox, "a"), Peer(inbox, "b")
         a.send("x", 1)
-        inbox.put_error(PeerLostError("a is gone"))
+        inbox.put_error(["x"], PeerLostError("a is gone"))
         b.send("x", 2)
         assert marks(inbox.drain_available()) == [("a", "x", 1)]
         with pytest.raises(PeerLostError, match="a is gone"):
@@ -107,7 +107,7 @@ class TestDrain:
     def test_a_farewell_keeps_its_place(self, inbox):
         a = Peer(inbox)
         a.send("x", 1)
-        inbox.put_close("a", Close("done"))
+        inbox.put_close(["x"], "a", Close("done"))
         assert inbox.drain_available() == [("a", Watermark(1, "x")), ("a", Close("done"))]
 
 
@@ -157,7 +157,7 @@ class TestRecv:
     async def test_errors_are_raised_once_behind_what_came_before(self, inbox):
         a = Peer(inbox)
         a.send("x", 1)
-        inbox.put_error(PeerRestartedError("a restarted"))
+        inbox.put_error(["x"], PeerRestartedError("a restarted"))
         a.send("x", 2)
         assert await inbox.recv() == ("a", Watermark(1, "x"))
         with pytest.raises(PeerRestartedError):
@@ -199,7 +199,7 @@ class TestClaiming:
         peers = {name: Peer(inbox, name, "xyz") for name in "ab"}
         for number, (peer, channel) in enumerate(sends):
             peers[peer].send(channel, number)
-        inbox.put_close("a", Close("done"))
+        inbox.put_close(["x"], "a", Close("done"))
         inbox.split_off("y", other)
         expected = [(peer, channel, n) for n, (peer, channel) in enumerate(sends)]
         kept = inbox.drain_available()
@@ -211,12 +211,28 @@ class TestClaiming:
         other = Inbox(supply)
         lane = LocalLane("me", inbox, 1000)
         lane.offer(Watermark(1, "y"))
-        inbox.put_error(PeerLostError("gone"))
+        inbox.put_error(["x"], PeerLostError("gone"))
         inbox.split_off("y", other)
         assert other.drain_available() == []
         assert len(inbox.drain_available()) == 1
         with pytest.raises(PeerLostError):
             inbox.drain_available()
+
+    @pytest.mark.parametrize("channels", [["y"], ["x", "y"]])
+    def test_takes_along_the_loss_of_a_peer(self, inbox, supply, channels):
+        """Who claims a channel after its peer was lost must not wait for ever."""
+        other = Inbox(supply)
+        inbox.put_error(channels, PeerLostError("gone"))
+        inbox.put_close(channels, "b", Close("done"))
+        inbox.split_off("y", other)
+        with pytest.raises(PeerLostError):
+            other.drain_available()
+        assert other.drain_available() == [("b", Close("done"))]
+        if channels == ["y"]:
+            assert inbox.drain_available() == []
+        else:
+            with pytest.raises(PeerLostError):
+                inbox.drain_available()
 
     def test_leaves_no_credit_behind(self, inbox, supply):
         """What was taken before the claim is owed although the queue was emptied by it."""
@@ -269,12 +285,12 @@ class TestCredit:
         await inbox.recv()
         assert a.credits() == {0: 1}
         a.send("x", 3)
-        inbox.put_close("b", Close("done"))
+        inbox.put_close(["x"], "b", Close("done"))
         await inbox.recv()
         await inbox.recv()
         assert a.credits() == {0: 2}
         a.send("x", 4)
-        inbox.put_error(PeerLostError("b is gone"))
+        inbox.put_error(["x"], PeerLostError("b is gone"))
         await inbox.recv()
         with pytest.raises(PeerLostError):
             await inbox.recv()

@@ -130,7 +130,7 @@ class TestRounds:
         welcome = self.welcome_of(session, 1)
         assert (welcome.node, welcome.incarnation) == ("me", 9)
         assert (welcome.window_bytes, welcome.control_frames) == (12345, 67)
-        assert welcome.received == welcome.consumed == {}
+        assert welcome.channels == {}
 
     def test_is_one_frame(self):
         session, _ = peers().greet(hello())

@@ -299,14 +299,12 @@ async def test_a_stalled_channel_is_bounded_and_holds_up_nothing_else():
         sender.register_peer("c", c.local_addr)
 
         def used():
-            sending = sender.statistics().peers["b"].channels["slow"].window_used_bytes
-            peer = b.statistics().peers.get("a")
-            channel = peer and peer.channels.get("slow")
-            return sending, channel.window_used_bytes if channel else 0
+            ends = sender.statistics().peers.get("b"), b.statistics().peers.get("a")
+            lanes = [end and end.channels.get("slow") for end in ends]
+            return [lane.window_used_bytes if lane else 0 for lane in lanes]
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(push, sender)
-            await checkpoint()
             await eventually(lambda: min(used()) > window - 2 * per_batch * KIB)
             for number in range(100):
                 for peer, inbox in (("b", fast), ("c", other)):
@@ -349,7 +347,15 @@ def _sent_to(sender, peer):
 @asynccontextmanager
 async def frozen_receiver(node, window_bytes):
     """A receiver that says Welcome and then never reads again."""
-    body = control.encode_welcome(Welcome(node, 1, window_bytes, 100, {}, {}))
+    welcome = Welcome(
+        node=node,
+        incarnation=1,
+        window_bytes=window_bytes,
+        control_frames=100,
+        resumed=False,
+        channels={},
+    )
+    body = control.encode_welcome(welcome)
 
     async def serve(listener):
         with closing(await listener.accept()) as stream:

@@ -42,7 +42,7 @@ FRAME_OVERHEAD_BYTES = 600
 """Metadata of one frame of these schemas, with the schema itself and a vnode."""
 
 
-def admit_nothing(kind, channel, length):
+def admit_nothing(channel, length):
     raise AssertionError("a receiver sends nothing large")
 
 
