@@ -188,7 +188,11 @@ class TcpNetwork:
         """Try each address the name resolves to; raise ``StreamBrokenError`` with the last."""
         failure: Exception | None = None
         for family, kind, protocol, _, target in await _resolve(addr):
-            sock = socket.socket(family, kind, protocol)
+            try:
+                sock = socket.socket(family, kind, protocol)
+            except OSError as error:
+                failure = error
+                continue
             try:
                 await _connect(sock, target)
                 return TcpStream(sock)
@@ -206,7 +210,10 @@ class TcpNetwork:
         Raises :class:`~laminar.errors.StreamBrokenError` when it cannot be bound.
         """
         family, kind, protocol, _, target = (await _resolve(addr))[0]
-        sock = socket.socket(family, kind, protocol)
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as error:
+            raise StreamBrokenError(f"cannot listen at {addr}: {error}") from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(target)

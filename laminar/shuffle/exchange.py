@@ -9,8 +9,8 @@ from typing import Protocol, Self
 import anyio
 import pyarrow as pa
 
-from laminar.errors import LaminarError, NoCreditError, PeerLostError
-from laminar.model import CheckpointBarrier, NodeId
+from laminar.errors import LaminarError, NoCreditError, PeerLostError, UnknownPeerError
+from laminar.model import CheckpointBarrier, NodeId, node_id
 from laminar.shuffle.arrow import ArrowData, batches_of
 from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.inbox import Envelope
@@ -56,8 +56,10 @@ class Exchange:
         self._inbox = receiver.channel(name)
         self._partitioner = partitioner
         self._local = LocalLane(sender.local_id, self._inbox, sender.config.window_bytes)
-        self._inputs = set(partitioner.nodes if inputs is None else inputs)
-        self._opened = False
+        sources = partitioner.nodes if inputs is None else inputs
+        self._inputs = {node_id(node) for node in sources}
+        self._unopened = [node for node in partitioner.nodes if node != sender.local_id]
+        self._inbox.expected |= self._inputs - {sender.local_id}
 
     # -- sending -------------------------------------------------------------------------
 
@@ -68,7 +70,6 @@ class Exchange:
         the same time. Raises what :meth:`ShuffleSender.send_to` raises, and
         :class:`~laminar.errors.UnsupportedKeyError`.
         """
-        await self._open()
         for batch in batches_of(data):
             parts = self._partitioner.split(batch)
             await self._send_all(
@@ -88,27 +89,35 @@ class Exchange:
         await self._broadcast(End(self.name))
 
     async def _broadcast(self, message: ChannelMessage) -> None:
-        await self._open()
         await self._send_all([(node, message) for node in self._partitioner.nodes])
 
     async def _send_all(self, messages: list[tuple[NodeId, ChannelMessage]]) -> None:
-        waiting = [(node, message) for node, message in messages if not self._offer(node, message)]
-        if len(waiting) == 1:
-            await self._send_to(*waiting[0])
-        elif waiting:
-            failures: dict[NodeId, LaminarError] = {}
+        """Send each message to its node. All are tried, whatever becomes of the others."""
+        failures: dict[NodeId, LaminarError] = {}
+        if self._unopened:
+            await self._open(failures)
+        waiting: list[tuple[NodeId, ChannelMessage]] = []
+        for node, message in messages:
+            if node in failures:
+                continue
+            try:
+                if not self._offer(node, message):
+                    waiting.append((node, message))
+            except LaminarError as error:
+                failures[node] = error
+        if waiting:
             async with anyio.create_task_group() as tasks:
                 for node, message in waiting:
                     tasks.start_soon(collect, failures, node, partial(self._send_to, node, message))
-            raise_failures(f"exchange {self.name!r}", failures)
+        raise_failures(f"exchange {self.name!r}", failures)
 
     def _offer(self, node: NodeId, message: ChannelMessage) -> bool:
         if node == self._sender.local_id:
             return self._local.offer(message)
         try:
             self._sender.try_send(node, message)
-        except NoCreditError:
-            return False
+        except (NoCreditError, UnknownPeerError):
+            return False  # wait for room, or for the KV to find it
         return True
 
     async def _send_to(self, node: NodeId, message: ChannelMessage) -> None:
@@ -117,13 +126,12 @@ class Exchange:
         else:
             await self._sender.send_to(node, message)
 
-    async def _open(self) -> None:
+    async def _open(self, failures: dict[NodeId, LaminarError]) -> None:
         """Open the channel to every node, so that all of them wait for its end."""
-        if not self._opened:
-            self._opened = True
-            for node in self._partitioner.nodes:
-                if node != self._sender.local_id:
-                    await self._sender.open_channel(node, self.name)
+        for node in list(self._unopened):
+            await collect(failures, node, partial(self._sender.open_channel, node, self.name))
+            if node not in failures:
+                self._unopened.remove(node)
 
     # -- receiving -----------------------------------------------------------------------
 
@@ -141,6 +149,7 @@ class Exchange:
         peer, message = await self._inbox.recv()
         if isinstance(message, End):
             self._inputs.discard(peer)
+            self._inbox.expected.discard(peer)
         elif isinstance(message, Close):
             raise PeerLostError(
                 f"peer {peer} left before the end of {self.name!r}: {message.reason}"

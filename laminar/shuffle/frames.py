@@ -150,6 +150,7 @@ class FrameDecoder:
         self._announced: tuple[tuple[int, int, int, int], int] | None = None
         """Header and length of a large body that begins in the scratch."""
         self._partial: _Partial | None = None
+        self._error: ProtocolError | None = None
 
     def open_for_data(self, admit: Admit, data_bytes_max: int) -> None:
         """The handshake is over: larger frames may come, if ``admit`` lets them."""
@@ -161,8 +162,11 @@ class FrameDecoder:
         """Where the next received bytes belong; never empty.
 
         Raises :class:`~laminar.errors.ProtocolError` when a large body begins that is not
-        admitted: only now, when all frames before it have been acted on.
+        admitted, or when a frame that may not be followed good ones: only now, when all frames
+        before it have been acted on.
         """
+        if self._error is not None:
+            raise self._error
         if self._announced is not None:
             self._begin_body(*self._announced)
         if self._partial is not None:
@@ -211,7 +215,11 @@ class FrameDecoder:
             body = start + HEADER_BYTES
             stop = body + length
             if stop > end or length > unchecked_max or kind not in KIND_NAMES:
-                self._check(kind, length)
+                self._error = self._refusal(kind, length)
+                if self._error is not None:
+                    if not frames:
+                        raise self._error
+                    break
                 if stop > end:
                     if stop - start > DIRECT_BYTES_MIN:
                         self._announced = (kind, flags, channel, sequence), length
@@ -221,14 +229,15 @@ class FrameDecoder:
         self._start, self._end = start, end
         return frames
 
-    def _check(self, kind: int, length: int) -> None:
+    def _refusal(self, kind: int, length: int) -> ProtocolError | None:
         if kind not in KIND_NAMES:
-            raise ProtocolError("kind", f"unknown frame kind {kind}")
+            return ProtocolError("kind", f"unknown frame kind {kind}")
         limit = self.data_bytes_max if kind == Kind.DATA else self.control_bytes_max
         if length > limit:
-            raise ProtocolError(
+            return ProtocolError(
                 "size", f"a {KIND_NAMES[kind]} frame of {length} bytes exceeds the limit of {limit}"
             )
+        return None
 
     def _begin_body(self, header: tuple[int, int, int, int], length: int) -> None:
         """Move the beginning of a large body, at the front of the scratch, to its own memory."""

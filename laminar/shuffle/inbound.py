@@ -28,6 +28,9 @@ from laminar.shuffle.messages import (
 from laminar.shuffle.statistics import ChannelStatistics
 from laminar.shuffle.window import ReceiveWindow
 
+CONTROL_MESSAGE_BYTES_MAX = 256
+"""Largest body of a barrier, watermark or end, of which many may be held."""
+
 
 class Mailbox(Protocol):
     """Where a channel puts its frames, in order; the driver's inbox."""
@@ -44,6 +47,8 @@ class InboundChannel:
         self.name = name
         self.mailbox = mailbox
         self.ended = False
+        self.broken = False
+        """Whether a frame could not be decoded: those behind it are not delivered."""
         self.window = ReceiveWindow(session.config.window_bytes, session.config.control_frames_max)
         self.batches = 0
         self.bytes = 0
@@ -52,8 +57,16 @@ class InboundChannel:
     def take(self, frame: Frame) -> ChannelMessage:
         """The message in the oldest frame of this channel, which is thereby consumed.
 
-        Raises :class:`~laminar.errors.ProtocolError` when it cannot be decoded.
+        Raises :class:`~laminar.errors.ProtocolError` when it cannot be decoded; the channel
+        is then broken for good.
         """
+        try:
+            return self._decode(frame)
+        except ProtocolError:
+            self.broken = True
+            raise
+
+    def _decode(self, frame: Frame) -> ChannelMessage:
         kind = frame.kind
         if kind == Kind.DATA:
             if self.window.consume(len(frame.body)):
@@ -109,7 +122,8 @@ class InboundSession:
         self._by_number: dict[int, InboundChannel] = {}
         self.owing: dict[str, InboundChannel] = {}
         """Channels whose consumer has taken enough for the peer to hear of it."""
-        self._outbox: list[bytes] = []
+        self._pong = 0
+        """The newest token to confirm, which confirms those before; 0 when there is none."""
 
     # -- the connection ------------------------------------------------------------------
 
@@ -126,7 +140,7 @@ class InboundSession:
         self.connections += 1
         self._by_number.clear()
         self.owing.clear()
-        self._outbox.clear()
+        self._pong = 0
         welcome = Welcome(
             node=local,
             incarnation=incarnation,
@@ -169,6 +183,8 @@ class InboundSession:
                     raise ProtocolError("arrow", "a DATA frame without body")
                 if frame.flags > Flag.KNOWN:
                     raise ProtocolError("flags", f"unknown flags {frame.flags:#x}")
+            elif len(frame.body) > CONTROL_MESSAGE_BYTES_MAX:
+                raise ProtocolError("size", f"a {KIND_NAMES[kind]} of {len(frame.body)} bytes")
             if not channel.window.receive(frame.sequence, charge):
                 self.duplicates += 1
                 continue
@@ -184,7 +200,7 @@ class InboundSession:
         if frame.kind == Kind.OPEN:
             self._open(frame.channel, control.decode_channel_name(body))
         elif frame.kind == Kind.PING:
-            self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
+            self._pong = frame.sequence
         elif frame.kind == Kind.CLOSE:
             return control.decode_close(body)
         elif frame.kind != Kind.PONG:
@@ -219,6 +235,12 @@ class InboundSession:
         """Whether every channel has ended, so that nothing is missing when the peer goes."""
         return all(channel.ended for channel in self.channels.values())
 
+    def owe_all(self) -> None:
+        """Tell the peer how far every consumer is: there will be no other opportunity."""
+        for channel in self._by_number.values():
+            if channel.window.unreported:
+                self.owe_credit(channel)
+
     def owe_credit(self, channel: InboundChannel) -> None:
         """Tell the peer at the next opportunity how far the user of ``channel`` is."""
         self.owing[channel.name] = channel
@@ -226,11 +248,14 @@ class InboundSession:
     @property
     def has_work(self) -> bool:
         """Whether :meth:`take` would return something."""
-        return bool(self.owing or self._outbox)
+        return bool(self.owing or self._pong)
 
     def take(self) -> list[bytes]:
         """The replies to send now."""
-        replies, self._outbox = self._outbox, []
+        replies = []
+        if self._pong:
+            replies.append(encode_frame(Kind.PONG, sequence=self._pong))
+            self._pong = 0
         for number, channel in self._by_number.items():
             if channel.name in self.owing:
                 sequence = channel.window.report()

@@ -23,8 +23,12 @@ class Supply(Protocol):
     def consumed(self, session: InboundSession) -> None:
         """The session owes its peer credit now."""
 
-    def broken(self, session: InboundSession, error: ProtocolError) -> None:
-        """A frame of the session turned out to be undecodable."""
+    def broken(self, session: InboundSession, error: ProtocolError, teller: Inbox) -> RemoteError:
+        """A frame of the session turned out to be undecodable.
+
+        Ends the session, tells all its consumers but that of ``teller``, and returns what
+        that one is to be told.
+        """
 
 
 Envelope: TypeAlias = tuple[NodeId, Message]
@@ -82,6 +86,8 @@ class Inbox:
         self._credit_due = False
         """Whether a sender should hear soon how far its consumer is."""
         self._closed = False
+        self.expected: set[NodeId] = set()
+        """Peers whose loss matters to the consumer even if they never opened a channel."""
 
     # -- the receiver's side -------------------------------------------------------------
 
@@ -178,21 +184,20 @@ class Inbox:
             raise StopAsyncIteration from None
 
     def _take(self) -> Envelope | None:
-        """The oldest message, or ``None`` when it could not be decoded."""
+        """The oldest message, or ``None`` when it is one that must not be delivered."""
         item = self._queue.popleft()
         if not isinstance(item, _Arrived):
             if not self._queue:
                 self._report_all()
             return _take_other(item)
         channel, frame = item
+        if channel.broken:
+            return None  # what follows a frame that is lost must not look complete
         session = channel.session
         try:
             message = channel.take(frame)
         except ProtocolError as error:
-            self._supply.broken(session, error)
-            if not self._queue:
-                self._report_all()
-            return None
+            raise self._supply.broken(session, error, self) from error
         if channel is not self._last_touched:
             self._last_touched = channel
             self._touched.add(channel)

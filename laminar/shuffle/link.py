@@ -59,6 +59,8 @@ class Link:
         self.connections = 0
         self.failure: LaminarError | None = None
         """Why the link gave up; it is of no use afterwards."""
+        self.closed = False
+        """Whether the link has ended, for whatever reason."""
         self.failure_told = False
         """Whether some caller has been given the failure."""
         self._config = config
@@ -119,6 +121,8 @@ class Link:
         while True:
             if self.failure is not None:
                 raise self.tell_failure()
+            if self.closed:
+                raise ClosedError(f"the sender was closed; {self.session.peer} may lack messages")
             if condition():
                 return
             await self._progress.wait()
@@ -154,6 +158,7 @@ class Link:
             self.failure = error
         finally:
             self.alive = False
+            self.closed = True
             self.session.detach()
             self._made_progress()
 

@@ -159,7 +159,9 @@ class OutboundSession:
     def request_flush(self) -> int:
         """Ask the peer to confirm all that was queued until now; the token to wait for."""
         queued = sum(channel.queued for channel in self._by_number)
-        if queued > self._flush_covers:
+        if not any(channel.used or not channel.announced for channel in self._by_number):
+            self._flush_covers = queued  # all of it was consumed, hence received
+        elif queued > self._flush_covers:
             self._flush_covers = queued
             self._flush_wanted += 1
             for channel in self._by_number:
@@ -173,9 +175,7 @@ class OutboundSession:
     @property
     def outstanding(self) -> bool:
         """Whether the peer may lack something that was sent to it."""
-        return self.flushed < self._flush_wanted or any(
-            channel.pending or channel.window.retained for channel in self._by_number
-        )
+        return self.flushed < self._flush_wanted or any(channel.used for channel in self._by_number)
 
     # -- the connection ------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class OutboundSession:
                 raise ProtocolError("order", f"a Pong for Ping {frame.sequence}, never sent")
             self.flushed = max(self.flushed, frame.sequence)
         elif frame.kind == Kind.PING:
-            self._outbox.append(encode_frame(Kind.PONG, sequence=frame.sequence))
+            self._outbox = [encode_frame(Kind.PONG, sequence=frame.sequence)]
         else:
             raise ProtocolError("order", f"a receiver does not send {KIND_NAMES[frame.kind]}")
 

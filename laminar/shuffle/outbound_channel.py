@@ -169,6 +169,11 @@ class OutboundChannel:
         return bool(self._pending)
 
     @property
+    def used(self) -> bool:
+        """Whether anything was queued here that is not yet consumed."""
+        return bool(self._pending or self.window.retained)
+
+    @property
     def idle(self) -> bool:
         """Whether everything was handed to the connection."""
         return not self._pending and not self.window.unsent

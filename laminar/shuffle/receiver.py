@@ -24,7 +24,7 @@ from laminar.errors import (
     StreamError,
 )
 from laminar.model import Incarnation, NodeId, node_id
-from laminar.net.stream import ByteStream, Listener, Network, receive_exactly
+from laminar.net.stream import ByteStream, Listener, Network, SendBuffer, receive_exactly
 from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr
 from laminar.shuffle import control
@@ -58,6 +58,12 @@ class _Connection:
         self.stream = stream
         self.session = session
         self.welcome = welcome
+        self.closing = False
+        """Whether the writer is to say goodbye."""
+        self.closed = anyio.Event()
+        """Set when the writer has ended."""
+        self.writing = False
+        """Whether the writer is in the middle of a call: nobody else may write then."""
         self.sleeps: anyio.Event | None = None
 
     def wake(self) -> None:
@@ -155,14 +161,29 @@ class ShuffleReceiver:
     ) -> None:
         if self._listener is not None:
             self._listener.close()
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-        for inbox in (self._inbox, *self._claimed.values()):
-            inbox.close()
-        await leave(self._stack, exc)
-        if self._kv is not None:
-            with anyio.move_on_after(self.config.close_timeout_s, shield=True):
-                await self._kv.delete(SHUFFLE_ADDR_KEY)
+        try:
+            await self._say_goodbye()
+        finally:
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
+            for inbox in (self._inbox, *self._claimed.values()):
+                inbox.close()
+            try:
+                await leave(self._stack, exc)
+            finally:
+                if self._kv is not None:
+                    with anyio.move_on_after(self.config.close_timeout_s, shield=True):
+                        await self._kv.delete(SHUFFLE_ADDR_KEY)
+
+    async def _say_goodbye(self) -> None:
+        """Tell every sender how far its consumer is and that this is the end, if it listens."""
+        with anyio.move_on_after(REFUSAL_TIMEOUT_S):
+            for connection in list(self._connections.values()):
+                connection.session.owe_all()
+                connection.closing = True
+                connection.wake()
+            for connection in list(self._connections.values()):
+                await connection.closed.wait()
 
     # -- receiving -----------------------------------------------------------------------
 
@@ -225,13 +246,16 @@ class ShuffleReceiver:
         if connection is not None and connection.session is session:
             connection.wake()
 
-    def broken(self, session: InboundSession, error: ProtocolError) -> None:
+    def broken(self, session: InboundSession, error: ProtocolError, teller: Inbox) -> RemoteError:
         """See :class:`~laminar.shuffle.inbox.Supply`."""
         self._drops[error.reason] += 1
-        self._lose(session, PeerLostError(f"peer {session.peer} was cut off: {error}"))
+        loss = PeerLostError(f"peer {session.peer} was cut off: {error}")
+        if self._peers.forget(session):
+            self._tell(session, loss, but=teller)
         connection = self._connections.get(session.peer)
         if connection is not None and connection.session is session:
             connection.stream.close()
+        return loss
 
     # -- connections ---------------------------------------------------------------------
 
@@ -258,7 +282,8 @@ class ShuffleReceiver:
             try:
                 connection, decoder = await self._greet(stream)
             except ProtocolError as error:
-                await self._refuse(stream, error)
+                self._drops[error.reason] += 1
+                await self._tell_why(stream, [encode_preface(), _close_frame(str(error))])
                 return
             except TimeoutError:
                 self._drops["timeout"] += 1
@@ -299,16 +324,6 @@ class ShuffleReceiver:
         connection = self._connections[hello.node] = _Connection(stream, session, welcome)
         return connection, decoder
 
-    async def _refuse(self, stream: ByteStream, error: ProtocolError) -> None:
-        """Count, and tell the peer why if it listens."""
-        self._drops[error.reason] += 1
-        with anyio.move_on_after(REFUSAL_TIMEOUT_S):
-            try:
-                body = control.encode_close(Close(str(error)))
-                await stream.send_vectored([encode_preface(), encode_frame(Kind.CLOSE, body)])
-            except StreamError:
-                return
-
     async def _run(
         self, connection: _Connection, decoder: FrameDecoder
     ) -> Close | ProtocolError | StreamError:
@@ -324,13 +339,17 @@ class ShuffleReceiver:
                 tasks.cancel_scope.cancel()
         if isinstance(outcome, ProtocolError):
             self._drops[outcome.reason] += 1
-            with anyio.move_on_after(REFUSAL_TIMEOUT_S):
-                try:
-                    body = control.encode_close(Close(str(outcome)))
-                    await connection.stream.send_vectored([encode_frame(Kind.CLOSE, body)])
-                except StreamError:
-                    pass  # it will find out by the end of the stream
+            if not connection.writing:
+                await self._tell_why(connection.stream, [_close_frame(str(outcome))])
         return outcome
+
+    async def _tell_why(self, stream: ByteStream, goodbye: list[SendBuffer]) -> None:
+        """Send the last words to a peer, if it listens."""
+        with anyio.move_on_after(REFUSAL_TIMEOUT_S):
+            try:
+                await stream.send_vectored(goodbye)
+            except StreamError:
+                return  # it will find out by the end of the stream
 
     async def _read(self, connection: _Connection, decoder: FrameDecoder) -> Close:
         """Receive until the peer says goodbye."""
@@ -349,19 +368,25 @@ class ShuffleReceiver:
 
     async def _write(self, connection: _Connection) -> None:
         """Send the welcome, credit and answers, and sleep while there are none."""
+        replies = [encode_preface(), connection.welcome]
         try:
-            await connection.stream.send_vectored([encode_preface(), connection.welcome])
             while True:
-                replies = connection.session.take()
                 if replies:
+                    connection.writing = True
                     await connection.stream.send_vectored([b"".join(replies)])
+                    connection.writing = False
+                elif connection.closing:
+                    break
                 else:
                     connection.sleeps = sleeps = anyio.Event()
                     await sleeps.wait()
+                replies = connection.session.take()
+            await connection.stream.send_vectored([_close_frame("the receiver is done")])
         except StreamError:
             connection.stream.close()  # the reader hears of it, and ends the connection
         finally:
             connection.sleeps = None
+            connection.closed.set()
 
     # -- the end of a session ------------------------------------------------------------
 
@@ -386,9 +411,12 @@ class ShuffleReceiver:
         if self._peers.forget(session):
             self._tell(session, error)
 
-    def _tell(self, session: InboundSession, error: RemoteError) -> None:
+    def _tell(
+        self, session: InboundSession, error: RemoteError, *, but: Inbox | None = None
+    ) -> None:
         for inbox, channels in self._unfinished(session).items():
-            inbox.put_error(channels, error)
+            if inbox is not but:
+                inbox.put_error(channels, error)
 
     def _unfinished(self, session: InboundSession) -> dict[Inbox, list[str]]:
         """The inboxes that wait for more of this session, and of which channels."""
@@ -396,6 +424,9 @@ class ShuffleReceiver:
         for name, channel in session.channels.items():
             if not channel.ended:
                 waiting.setdefault(self._inbox_of(name), []).append(name)
+        for name, inbox in self._claimed.items():
+            if session.peer in inbox.expected and name not in session.channels:
+                waiting.setdefault(inbox, []).append(name)
         return waiting
 
 
@@ -411,6 +442,10 @@ async def _first_frame(stream: ByteStream, decoder: FrameDecoder) -> Frame:
     if frames[0].kind != Kind.HELLO:
         raise ProtocolError("order", f"{KIND_NAMES[frames[0].kind]} instead of Hello")
     return frames[0]
+
+
+def _close_frame(reason: str) -> bytes:
+    return encode_frame(Kind.CLOSE, control.encode_close(Close(reason)))
 
 
 def _nothing_yet(channel: int, length: int) -> None:

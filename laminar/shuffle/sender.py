@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -18,10 +18,12 @@ from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
 from laminar.config import ShuffleConfig
 from laminar.errors import (
     ClosedError,
+    ConfigError,
     FanOutError,
     LaminarError,
     NoCreditError,
     PeerLostError,
+    StreamBrokenError,
     UnknownPeerError,
 )
 from laminar.model import CheckpointBarrier, Incarnation, NodeId, node_id
@@ -174,7 +176,10 @@ class ShuffleSender:
         Received, not consumed: a slow consumer does not hold this up. Raises the failure of
         the one peer that was lost, or :class:`~laminar.errors.FanOutError` for several.
         """
-        raise_failures("flush", await self._flush())
+        self._check_open()
+        failures: dict[str, LaminarError] = {}
+        await self._flush(failures)
+        raise_failures("flush", failures)
 
     def is_alive(self, peer: str) -> bool:
         """The liveness flag: whether there is a working connection to ``peer`` now."""
@@ -200,13 +205,13 @@ class ShuffleSender:
         peer = node_id(peer)
         link = self._live_link(peer)
         if link is None:
-            await self._resolve(peer)  # an unknown peer is the caller's error, at once
+            with suppress(StreamBrokenError):  # the link tries again, and tells in the end
+                await self._resolve(peer)  # an unknown peer is the caller's error, at once
             link = self._live_link(peer) or self._start_link(peer)
         return link
 
     def _start_link(self, peer: NodeId) -> Link:
-        if self._closed or self._tasks is None:
-            raise ClosedError("this ShuffleSender is not open; use it inside its async with")
+        tasks = self._check_open()
         # Each session is a life of its own: what an earlier one lost must not look resumed.
         self._incarnation += 1
         incarnation = Incarnation(self._incarnation)
@@ -214,8 +219,13 @@ class ShuffleSender:
         resolve = partial(self._resolve, peer)
         link = Link(session, self.config, self._network, resolve, self._rng)
         self._links[peer] = link
-        self._tasks.start_soon(self._run_link, peer, link)
+        tasks.start_soon(self._run_link, peer, link)
         return link
+
+    def _check_open(self) -> TaskGroup:
+        if self._closed or self._tasks is None:
+            raise ClosedError("this ShuffleSender is not open; use it inside its async with")
+        return self._tasks
 
     async def _run_link(self, peer: NodeId, link: Link) -> None:
         await link.run()
@@ -228,7 +238,7 @@ class ShuffleSender:
         if self._kv is not None:
             published = await self._kv.read_from(peer, SHUFFLE_ADDR_KEY)
             if published is not None:
-                return published
+                return _checked(peer, published)
         registered = self._addresses.get(peer)
         if registered is None:
             raise UnknownPeerError(_unknown(peer))
@@ -236,21 +246,19 @@ class ShuffleSender:
 
     # -- closing -------------------------------------------------------------------------
 
-    async def _flush(self) -> dict[str, LaminarError]:
-        failures: dict[str, LaminarError] = {}
+    async def _flush(self, failures: dict[str, LaminarError]) -> None:
         async with anyio.create_task_group() as tasks:
             for peer, link in self._links.items():
                 tasks.start_soon(collect, failures, peer, link.flush)
             for peer, link in self._failed.items():
                 if not link.failure_told:
                     failures[peer] = link.tell_failure()
-        return failures
 
     async def _drain(self) -> dict[str, LaminarError]:
         """Flush and say goodbye, in time; what could not be delivered comes back as failures."""
         failures: dict[str, LaminarError] = {}
         with anyio.move_on_after(self.config.close_timeout_s) as scope:
-            failures = await self._flush()
+            await self._flush(failures)
             async with anyio.create_task_group() as tasks:
                 for link in self._links.values():
                     tasks.start_soon(link.close, "the sender is done")
@@ -268,6 +276,15 @@ def _is_foreign(message: ChannelMessage) -> bool:
     """Whether ``message`` carries a batch of another library."""
     batch: object = message.batch if isinstance(message, Data) else None
     return batch is not None and not isinstance(batch, pa.RecordBatch)
+
+
+def _checked(peer: NodeId, addr: str) -> str:
+    """An address from the KV: if it is nonsense the peer is to blame, and may mend it."""
+    try:
+        parse_addr(addr)
+    except ConfigError as error:
+        raise StreamBrokenError(f"peer {peer} published a bad address: {error}") from error
+    return addr
 
 
 def _unknown(peer: NodeId) -> str:
