@@ -168,8 +168,14 @@ class Inbox:
         Raises what :meth:`recv` raises, but only when nothing came before it.
         """
         envelopes: list[Envelope] = []
-        while self._queue and not (envelopes and isinstance(self._queue[0], _Loss)):
-            envelope = self._take()
+        while self._queue:
+            try:
+                envelope = self._take()
+            except RemoteError as error:
+                if not envelopes:
+                    raise
+                self._queue.appendleft(_Loss(frozenset(), error))  # for the next call
+                break
             if envelope is not None:
                 envelopes.append(envelope)
         return envelopes

@@ -24,8 +24,9 @@ class Supply:
     def consumed(self, session):
         self.woken.append(session.peer)
 
-    def broken(self, session, error):
+    def broken(self, session, error, teller):
         self.errors.append((session.peer, error))
+        return PeerLostError(f"peer {session.peer} was cut off: {error}")
 
 
 class Peer:
@@ -183,13 +184,25 @@ class TestRecv:
             await anyio.wait_all_tasks_blocked()
             inbox.close()
 
-    async def test_an_undecodable_frame_is_reported_and_skipped(self, inbox, supply):
+    async def test_an_undecodable_frame_ends_its_channel(self, inbox, supply):
         a = Peer(inbox)
         a.frame("x", Kind.WATERMARK, b"short")
+        a.send("x", 2)
         a.send("y", 1)
+        with pytest.raises(PeerLostError):
+            await inbox.recv()
         assert await inbox.recv() == ("a", Watermark(1, "y"))
         ((peer, error),) = supply.errors
         assert (peer, error.reason) == ("a", "control")
+
+    def test_an_undecodable_frame_takes_nothing_before_it_along(self, inbox):
+        a = Peer(inbox)
+        a.send("x", 1)
+        a.frame("x", Kind.WATERMARK, b"short")
+        assert marks(inbox.drain_available()) == [("a", "x", 1)]
+        with pytest.raises(PeerLostError):
+            inbox.drain_available()
+        assert inbox.drain_available() == []
 
 
 class TestClaiming:
