@@ -84,36 +84,37 @@ def concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 class _Sink:
-    """A file that keeps the buffers written to it, joining runs of small ones."""
+    """A file that keeps the buffers written to it."""
 
     closed = False
 
     def __init__(self) -> None:
-        self.buffers: list[bytes | pa.Buffer] = []
-        self.bytes = 0
-        self._small: list[bytes | pa.Buffer] = []
+        self._written: list[bytes | pa.Buffer] = []
+        self._keep = self._written.append
 
     def write(self, buffer: bytes | pa.Buffer) -> int:
-        size = len(buffer)
-        self.bytes += size
-        if size <= SMALL_BUFFER_BYTES:
-            self._small.append(buffer)
-        else:
-            self._join()
-            self.buffers.append(buffer)
-        return size
+        self._keep(buffer)
+        return len(buffer)
 
     def take(self) -> tuple[list[bytes | pa.Buffer], int]:
-        """Everything written since the last call, and its size in bytes."""
-        self._join()
-        buffers, size = self.buffers, self.bytes
-        self.buffers, self.bytes = [], 0
-        return buffers, size
-
-    def _join(self) -> None:
-        if self._small:
-            self.buffers.append(b"".join(self._small))
-            self._small = []
+        """Everything written since the last call, runs of small buffers joined; its bytes."""
+        buffers: list[bytes | pa.Buffer] = []
+        small: list[bytes | pa.Buffer] = []
+        total = 0
+        for buffer in self._written:
+            size = len(buffer)
+            total += size
+            if size <= SMALL_BUFFER_BYTES:
+                small.append(buffer)
+                continue
+            if small:
+                buffers.append(b"".join(small))
+                small = []
+            buffers.append(buffer)
+        if small:
+            buffers.append(b"".join(small))
+        self._written.clear()
+        return buffers, total
 
     def flush(self) -> None:
         """Nothing is held back."""

@@ -38,7 +38,7 @@ from laminar.shuffle.messages import ChannelMessage, Data
 from laminar.shuffle.outbound import OutboundSession
 from laminar.shuffle.outbound_channel import OutboundChannel
 
-WRITE_BYTES = 1024 * 1024
+WRITE_BYTES = 2 * 1024 * 1024
 """About how much one call of the stream sends."""
 
 
