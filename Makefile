@@ -90,7 +90,7 @@ demo: $(VENV)/demo/.ready $(DEMO_DIR)/lineitem.parquet
 test: $(VENV)/dev/.ready
 	$(DEV)/python -m pytest $(PYTEST_ARGS)
 
-# The tests and examples are copied away first: beside the source tree they would import that.
+# The tests and what they run are copied away first: beside the source tree they would import that.
 test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
 	@rm -rf $(WHEEL_DIR)
 	$(DEV)/python -m build --wheel --no-isolation --outdir $(WHEEL_DIR) .
@@ -101,7 +101,7 @@ test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
 	python="$$(cd $(WHEEL) && pwd)/python"; \
 	outside="$$(mktemp -d)"; \
 	trap 'rm -rf "$$outside"' EXIT; \
-	cp -R tests examples pyproject.toml "$$outside"; \
+	cp -R tests examples benchmarks pyproject.toml "$$outside"; \
 	cd "$$outside"; \
 	LAMINAR_TEST_WHEEL=1 "$$python" -m pytest $(WHEEL_PYTEST_ARGS)
 
