@@ -28,7 +28,7 @@ from laminar.shuffle.messages import Close, Hello, Welcome
 
 U64 = st.integers(0, U64_MAX)
 NODE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
-NAME = st.text(min_size=1, max_size=CHANNEL_NAME_BYTES_MAX)
+NAME = st.text(min_size=1, max_size=CHANNEL_NAME_BYTES_MAX // 4)  # of four bytes each
 FLAGS = st.sampled_from([BarrierFlags(bits) for bits in range(4)])
 
 HELLOS = st.builds(Hello, NAME, NODE, U64, st.integers(1, U64_MAX))
@@ -136,7 +136,10 @@ WRONG = {
     ("welcome", "control"): [*NOT_UNSIGNED, 0],
     ("welcome", "resumed"): [None, 0, 1, "x"],
     ("welcome", "channels"): NOT_CHANNELS,
-    ("open", "name"): [*NOT_TEXT, "", "x" * (CHANNEL_NAME_BYTES_MAX + 1)],
+    ("open", "name"): [
+        *(*NOT_TEXT, "", "x" * (CHANNEL_NAME_BYTES_MAX + 1)),
+        "\N{GRINNING FACE}" * (CHANNEL_NAME_BYTES_MAX // 4 + 1),
+    ],
     ("close", "reason"): [*NOT_TEXT, "x" * (CLOSE_REASON_LENGTH_MAX + 1)],
     ("barrier", "id"): NOT_UNSIGNED,
     ("barrier", "epoch"): NOT_UNSIGNED,
