@@ -230,11 +230,6 @@ class InboundSession:
 
     # -- what the user takes -------------------------------------------------------------
 
-    @property
-    def finished(self) -> bool:
-        """Whether every channel has ended, so that nothing is missing when the peer goes."""
-        return all(channel.ended for channel in self.channels.values())
-
     def owe_all(self) -> None:
         """Tell the peer how far every consumer is: there will be no other opportunity."""
         for channel in self._by_number.values():

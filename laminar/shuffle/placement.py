@@ -49,17 +49,6 @@ def place(vnodes: int, nodes: Sequence[NodeId]) -> Placement:
     return placement
 
 
-def place_evenly(vnodes: int, nodes: int) -> Placement:
-    """Give each node a run of ``vnodes / nodes`` neighbours, one more or less: ``intp[vnodes]``.
-
-    For a fixed set of nodes, where balance counts and nobody joins or leaves. Raises
-    :class:`ConfigError` for numbers out of range.
-    """
-    _check_range("vnodes", vnodes, VNODES_MAX)
-    _check_range("nodes", nodes, NODES_MAX)
-    return np.arange(vnodes, dtype=np.intp) * nodes // vnodes
-
-
 def check_counts(vnodes: int, nodes: Sequence[NodeId]) -> None:
     """Raise :class:`ConfigError` unless ``vnodes`` can be placed on ``nodes``."""
     _check_range("vnodes", vnodes, VNODES_MAX)

@@ -105,7 +105,7 @@ class TestMessages:
             Data(BATCH, "x", 7),
             End("x"),
         ]
-        assert receiver.session.finished
+        assert receiver.session.channels["x"].ended
         statistics = receiver.session.channels["x"].statistics()
         assert (statistics.frames, statistics.batches) == (5, 2)
         assert statistics.bytes == 2 * len(body) + 8
@@ -301,12 +301,3 @@ class TestCredit:
         with pytest.raises(ProtocolError):
             receiver.boxes["x"].take()
         assert receiver.session.channels["x"].window.held_bytes == 0
-
-
-def test_finished_means_every_channel_ended():
-    receiver = Receiver()
-    assert receiver.session.finished
-    receiver(open_(0, "x"), open_(1, "y"), Frame(Kind.END, 0, 0, 1, b""))
-    assert not receiver.session.finished
-    receiver(Frame(Kind.END, 0, 1, 1, b""))
-    assert receiver.session.finished

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from laminar.errors import ConfigError, UnsupportedKeyError
 from laminar.shuffle.hashing import VNODES_MAX, hash_columns, vnodes_of
 from laminar.shuffle.partition import HashPartitioner, runs
-from laminar.shuffle.placement import place, place_evenly
+from laminar.shuffle.placement import place
 
 KEYS = st.none() | st.integers(0, 30) | st.integers(-(2**63), 2**63 - 1)
 
@@ -85,7 +85,7 @@ def test_vnodes_are_those_of_the_hash_contract():
 def test_vnodes_are_placed_by_rendezvous_unless_told_otherwise():
     nodes = ["a", "b", "c"]
     assert HashPartitioner(["key"], nodes).placement.tolist() == place(256, nodes).tolist()
-    given_placement = place_evenly(16, 3)
+    given_placement = np.arange(16) * 3 // 16
     partitioner = HashPartitioner(["key"], nodes, 16, placement=given_placement)
     assert partitioner.placement.tolist() == given_placement.tolist()
     given_placement[:] = 0
@@ -179,7 +179,7 @@ def test_runs_cover_the_rows_and_are_maximal(vnodes):
 
 
 def test_a_part_has_no_more_runs_than_its_node_has_vnodes():
-    partitioner = HashPartitioner(["key"], ["a", "b"], 16, placement=place_evenly(16, 2))
+    partitioner = HashPartitioner(["key"], ["a", "b"], 16, placement=np.arange(16) // 8)
     for index, part in partitioner.split(numbered(range(1000))):
         found = [vnode for vnode, _, _ in runs(partitioner.vnodes(part))]
         assert found == list(range(8 * index, 8 * index + 8))

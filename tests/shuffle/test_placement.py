@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from laminar.errors import ConfigError
-from laminar.shuffle.placement import PLACEMENT_VERSION, place, place_evenly
+from laminar.shuffle.placement import PLACEMENT_VERSION, place
 
 MASK = 2**64 - 1
 
@@ -80,16 +80,6 @@ def test_the_load_is_what_chance_gives():
     assert counted.max() < 4400
 
 
-@given(st.integers(1, 300), st.integers(1, 40))
-def test_even_placement_is_balanced_and_in_order(vnodes, nodes):
-    placement = place_evenly(vnodes, nodes)
-    assert len(placement) == vnodes
-    assert (np.diff(placement) >= 0).all()
-    counted = np.bincount(placement, minlength=nodes)
-    assert len(counted) == nodes
-    assert counted.max() - counted.min() <= 1
-
-
 @pytest.mark.parametrize(
     ("vnodes", "nodes", "message"),
     [
@@ -102,9 +92,3 @@ def test_even_placement_is_balanced_and_in_order(vnodes, nodes):
 def test_arguments_are_checked(vnodes, nodes, message):
     with pytest.raises(ConfigError, match=message):
         place(vnodes, nodes)
-
-
-@pytest.mark.parametrize(("vnodes", "nodes"), [(0, 1), (1, 0), (65_537, 1), (1, 65_537)])
-def test_arguments_of_even_placement_are_checked(vnodes, nodes):
-    with pytest.raises(ConfigError, match="must be 1 to"):
-        place_evenly(vnodes, nodes)

@@ -314,7 +314,8 @@ class Sessions(RuleBasedStateMachine):
         for channel in self.out.channels.values():
             assert not channel.window.retained
         assert set(self.inbound.channels) == set(self.out.channels)
-        assert self.inbound.finished == (set(self.out.channels) <= self.ended)
+        ended = {name for name, channel in self.inbound.channels.items() if channel.ended}
+        assert ended == self.ended & set(self.out.channels)
 
     def progress(self):
         return (
