@@ -67,7 +67,8 @@ class Link:
         self._network = network
         self._resolve = resolve
         self._rng = rng
-        self._writer_sleeps: anyio.Event | None = None
+        self.writer_sleeps: anyio.Event | None = None
+        """Set by :meth:`wake_writer`; ``None`` while the writer is busy."""
         self._progress = anyio.Event()
         self._locks: dict[str, anyio.Lock] = {}
         self._closing = False
@@ -82,7 +83,7 @@ class Link:
         """Queue ``message`` if there is room for it now."""
         if not self.session.offer(message):
             return False
-        if self._writer_sleeps is not None:
+        if self.writer_sleeps is not None:
             self.wake_writer()
         return True
 
@@ -134,9 +135,9 @@ class Link:
 
     def wake_writer(self) -> None:
         """There may be something to write."""
-        if self._writer_sleeps is not None:
-            self._writer_sleeps.set()
-            self._writer_sleeps = None
+        if self.writer_sleeps is not None:
+            self.writer_sleeps.set()
+            self.writer_sleeps = None
 
     def _made_progress(self) -> None:
         self._progress.set()
@@ -262,18 +263,18 @@ class Link:
                 if buffers:
                     await stream.send_vectored(buffers)
                 else:
-                    self._writer_sleeps = sleeps = anyio.Event()
+                    self.writer_sleeps = sleeps = anyio.Event()
                     await sleeps.wait()
             stream.send_eof()
         except StreamError:
             stream.close()  # the reader hears of it, and ends the connection
         finally:
-            self._writer_sleeps = None
+            self.writer_sleeps = None
 
     async def _sleep_until_needed(self) -> None:
         """Wait, without a connection, until there is something to send."""
         while not self.session.outstanding and not self._closing:
-            self._writer_sleeps = sleeps = anyio.Event()
+            self.writer_sleeps = sleeps = anyio.Event()
             await sleeps.wait()
 
 

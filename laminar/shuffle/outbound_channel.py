@@ -21,6 +21,7 @@ BATCH_OVERHEAD_BYTES = 128
 """What a waiting batch counts for beyond its buffers, so that empty ones are bounded too."""
 
 _NO_SCHEMA = pa.schema([])
+_RecordBatch = pa.RecordBatch
 _NOTHING_JOINS = -1
 
 
@@ -60,7 +61,7 @@ class OutboundChannel:
         The way of most small batches, and therefore short: a batch that cannot join goes
         through :meth:`push_batch`. Its size here is an upper bound that is cheap to have.
         """
-        if type(batch) is not pa.RecordBatch:
+        if type(batch) is not _RecordBatch:
             return False
         size: int = batch.get_total_buffer_size()
         waiting = self._pending_bytes + size + BATCH_OVERHEAD_BYTES

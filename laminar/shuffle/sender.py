@@ -115,9 +115,11 @@ class ShuffleSender:
         :class:`~laminar.errors.BatchTooLargeError`.
         """
         link = self._links.get(peer)
-        if link is None or not link.offer(message):
+        if link is None or not link.session.offer(message):
             link = await self._open(peer)
             await link.send(message)
+        elif link.writer_sleeps is not None:
+            link.wake_writer()
 
     def try_send(self, peer: str, message: ChannelMessage) -> None:
         """Send without waiting.
