@@ -52,6 +52,8 @@ class SendWindow:
         self.retained_control = 0
         self.inflight_bytes = 0
         """Bytes of DATA bodies handed to the connection and not yet consumed."""
+        self.inflight_control = 0
+        """Control frames handed to the connection and not yet consumed."""
 
     def has_room(self, charge: int, ahead: int = 0) -> bool:
         """Whether a DATA body of ``charge`` bytes may be queued, ``ahead`` bytes being first.
@@ -81,9 +83,15 @@ class SendWindow:
         if not self.unsent:
             return None
         charge = self.unsent[0].charge
-        if charge and self.inflight_bytes and self.inflight_bytes + charge > self.window_bytes:
-            return None
-        self.inflight_bytes += charge
+        # Queued before the peer said how much it is willing to hold, there may be more of it.
+        if charge:
+            if self.inflight_bytes and self.inflight_bytes + charge > self.window_bytes:
+                return None
+            self.inflight_bytes += charge
+        else:
+            if self.inflight_control >= self.control_frames:
+                return None
+            self.inflight_control += 1
         return self.unsent.popleft()
 
     @property
@@ -107,6 +115,7 @@ class SendWindow:
                 self.inflight_bytes -= frame.charge
             else:
                 self.retained_control -= 1
+                self.inflight_control -= 1
         self.consumed = max(self.consumed, sequence)
 
     def rewind(self, received: int, consumed: int) -> None:
@@ -124,6 +133,8 @@ class SendWindow:
             )
         self.unsent = deque(frame for frame in self.retained if frame.sequence > received)
         self.inflight_bytes = self.retained_bytes - sum(frame.charge for frame in self.unsent)
+        unsent_control = sum(not frame.charge for frame in self.unsent)
+        self.inflight_control = self.retained_control - unsent_control
         self.consume(consumed)
 
 

@@ -275,3 +275,15 @@ class TestReceiveWindow:
         for sequence in (1, 2):
             receive.receive(sequence, 0)
         assert [receive.consume(0), receive.consume(0)] == [False, True]
+
+
+def test_control_queued_before_the_peer_named_a_smaller_allowance_waits() -> None:
+    window = SendWindow(1000, 10)
+    for _ in range(4):
+        window.push(0, 16, (b"x" * 16,))
+    window.control_frames = 3
+    assert [window.take() is not None for _ in range(4)] == [True, True, True, False]
+    window.consume(1)
+    assert window.take() is not None
+    window.rewind(received=2, consumed=2)
+    assert [window.take() is not None for _ in range(3)] == [True, True, False]
