@@ -133,7 +133,8 @@ async def hire(count: int, memory_limit_bytes: int, run_id: str) -> AsyncIterato
         for number in range(count):
             arguments = [str(number), str(count), str(memory_limit_bytes), run_id]
             members.append(Member(number, await _start(arguments)))
-        async with anyio.create_task_group() as tasks, send, receive:
+        # The group ends before the streams do: who listens must not find them closed.
+        async with send, receive, anyio.create_task_group() as tasks:
             _listen_to(members, send, tasks)
             yield Crew(members, receive)
             tasks.cancel_scope.cancel()
