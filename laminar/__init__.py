@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         node_id,
     )
     from laminar.shuffle.exchange import Exchange
+    from laminar.shuffle.liveness import PeerEvent, PeerState
     from laminar.shuffle.messages import Barrier, Close, Data, End, Message, Watermark
     from laminar.shuffle.partition import HashPartitioner
     from laminar.shuffle.receiver import ShuffleReceiver
@@ -111,6 +112,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "node_id",
     ),
     "laminar.shuffle.exchange": ("Exchange",),
+    "laminar.shuffle.liveness": ("PeerEvent", "PeerState"),
     "laminar.shuffle.messages": ("Barrier", "Close", "Data", "End", "Message", "Watermark"),
     "laminar.shuffle.partition": ("HashPartitioner",),
     "laminar.shuffle.receiver": ("ShuffleReceiver",),
@@ -148,8 +150,10 @@ __all__ = [
     "NoCreditError",
     "NodeId",
     "OutputError",
+    "PeerEvent",
     "PeerLostError",
     "PeerRestartedError",
+    "PeerState",
     "PeerUnreachableError",
     "ProtocolError",
     "RemoteError",

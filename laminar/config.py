@@ -80,6 +80,12 @@ class ShuffleConfig:
     backoff_max_s: float = 2.0
     """Longest pause between two attempts to connect."""
 
+    keepalive_interval_s: float = 3.0
+    """How often each side looks whether anything arrived, and asks for a sign of life if not."""
+
+    keepalive_timeout_s: float = 12.0
+    """A connection silent for longer than this counts as broken, within two intervals more."""
+
     close_timeout_s: float = 10.0
     """Longest time that a graceful close waits for what is still on its way."""
 
@@ -92,6 +98,7 @@ class ShuffleConfig:
                 raise ConfigError(f"{field.name} must be greater than 0, got {value!r}")
         self._check_order("coalesce_bytes", "target_frame_bytes", "max_frame_bytes")
         self._check_order("backoff_initial_s", "backoff_max_s")
+        self._check_order("keepalive_interval_s", "keepalive_timeout_s")
         if self.max_frame_bytes >= 2**31:
             raise ConfigError(f"max_frame_bytes must be below 2 GiB, got {self.max_frame_bytes}")
         if self.channels_max > CHANNELS_MAX:

@@ -122,8 +122,10 @@ class InboundSession:
         self._by_number: dict[int, InboundChannel] = {}
         self.owing: dict[str, InboundChannel] = {}
         """Channels whose consumer has taken enough for the peer to hear of it."""
-        self._pong = 0
-        """The newest token to confirm, which confirms those before; 0 when there is none."""
+        self._pong: int | None = None
+        """The newest token to confirm, which confirms those before."""
+        self._ping = False
+        """Whether to ask the peer for a sign of life."""
 
     # -- the connection ------------------------------------------------------------------
 
@@ -140,7 +142,8 @@ class InboundSession:
         self.connections += 1
         self._by_number.clear()
         self.owing.clear()
-        self._pong = 0
+        self._pong = None
+        self._ping = False
         welcome = Welcome(
             node=local,
             incarnation=incarnation,
@@ -228,6 +231,10 @@ class InboundSession:
             raise ProtocolError("channel", f"channel {number} was not opened")
         return channel
 
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        self._ping = True
+
     # -- what the user takes -------------------------------------------------------------
 
     def owe_all(self) -> None:
@@ -243,14 +250,17 @@ class InboundSession:
     @property
     def has_work(self) -> bool:
         """Whether :meth:`take` would return something."""
-        return bool(self.owing or self._pong)
+        return bool(self.owing or self._pong is not None or self._ping)
 
     def take(self) -> list[bytes]:
         """The replies to send now."""
         replies = []
-        if self._pong:
+        if self._pong is not None:
             replies.append(encode_frame(Kind.PONG, sequence=self._pong))
-            self._pong = 0
+            self._pong = None
+        if self._ping:
+            replies.append(encode_frame(Kind.PING))
+            self._ping = False
         for number, channel in self._by_number.items():
             if channel.name in self.owing:
                 sequence = channel.window.report()

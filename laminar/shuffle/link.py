@@ -18,6 +18,7 @@ from laminar.errors import (
     ClosedError,
     LaminarError,
     PeerLostError,
+    PeerRestartedError,
     PeerUnreachableError,
     ProtocolError,
     RemoteError,
@@ -34,9 +35,11 @@ from laminar.shuffle.frames import (
     encode_preface,
     negotiate,
 )
+from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import ChannelMessage, Data
 from laminar.shuffle.outbound import OutboundSession
 from laminar.shuffle.outbound_channel import OutboundChannel
+from laminar.shuffle.vigil import Vigil
 
 WRITE_BYTES = 2 * 1024 * 1024
 """About how much one call of the stream sends."""
@@ -52,6 +55,7 @@ class Link:
         network: Network,
         resolve: Callable[[], Awaitable[str]],
         rng: random.Random,
+        note: Callable[[PeerState, str], None],
     ) -> None:
         self.session = session
         self.alive = False
@@ -67,6 +71,7 @@ class Link:
         self._network = network
         self._resolve = resolve
         self._rng = rng
+        self._note = note
         self.writer_sleeps: anyio.Event | None = None
         """Set by :meth:`wake_writer`; ``None`` while the writer is busy."""
         self._progress = anyio.Event()
@@ -157,6 +162,8 @@ class Link:
                     self._fruitless += 1
         except (RemoteError, UnknownPeerError) as error:
             self.failure = error
+            restarted = isinstance(error, PeerRestartedError)
+            self._note(PeerState.RESTARTED if restarted else PeerState.LOST, str(error))
         finally:
             self.alive = False
             self.closed = True
@@ -216,19 +223,24 @@ class Link:
         self.connections += 1
         self.alive = True
         self._fruitful = False
+        self._note(PeerState.CONNECTED, "")
         return stream, decoder
 
     async def _serve(self, stream: ByteStream, decoder: FrameDecoder) -> None:
         """Read and write until the connection ends; raise when the peer is lost with it."""
         failure: RemoteError | None = None
+        vigil = Vigil(stream, self._config, self._ping)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write, stream)
+            tasks.start_soon(vigil.keep)
             try:
                 while True:
                     await self._receive(stream, decoder)
+                    vigil.heard()
                     self._fruitful, self._fruitless = True, 0
-            except StreamError:
-                pass  # only this connection is gone: the session resumes on the next one
+            except StreamError as error:
+                # Only this connection is gone: the session resumes on the next one.
+                self._note(PeerState.DISCONNECTED, str(vigil.cause(error)))
             except RemoteError as error:
                 failure = error
             finally:
@@ -239,7 +251,12 @@ class Link:
         if failure is not None:
             if self.session.outstanding or not isinstance(failure, PeerLostError):
                 raise failure
+            self._note(PeerState.LEFT, str(failure))
             await self._sleep_until_needed()
+
+    def _ping(self) -> None:
+        self.session.ping()
+        self.wake_writer()
 
     async def _receive(self, stream: ByteStream, decoder: FrameDecoder) -> None:
         """Receive once, at least until one frame is complete, and act on what came."""

@@ -73,7 +73,8 @@ class OutboundSession:
         self._piece_bytes = min(config.target_frame_bytes, max(1, config.max_frame_bytes // 2))
         self._by_number: list[OutboundChannel] = []
         self._ready: deque[OutboundChannel] = deque()
-        self._outbox: list[bytes] = []
+        self._pong: int | None = None
+        self._ping = False
         self._peer_incarnation: Incarnation | None = None
         self._window_bytes = config.window_bytes
         self._control_frames = config.control_frames_max
@@ -172,6 +173,11 @@ class OutboundSession:
         """Say goodbye once everything queued is sent."""
         self._goodbye = encode_frame(Kind.CLOSE, control.encode_close(Close(reason)))
 
+    def ping(self) -> None:
+        """Ask the peer for a sign of life; confirms no flush but those confirmed before."""
+        if self.state is State.OPEN:
+            self._ping = True
+
     @property
     def outstanding(self) -> bool:
         """Whether the peer may lack something that was sent to it."""
@@ -190,7 +196,7 @@ class OutboundSession:
         """The connection is gone; what it did not deliver waits for the next one."""
         self.state = State.DETACHED
         self.said_goodbye = False
-        self._outbox.clear()
+        self._pong, self._ping = None, False
 
     def on_frame(self, frame: Frame) -> None:
         """Take in a frame from the peer; some channels may have room afterwards.
@@ -211,7 +217,7 @@ class OutboundSession:
                 raise ProtocolError("order", f"a Pong for Ping {frame.sequence}, never sent")
             self.flushed = max(self.flushed, frame.sequence)
         elif frame.kind == Kind.PING:
-            self._outbox = [encode_frame(Kind.PONG, sequence=frame.sequence)]
+            self._pong = frame.sequence
         else:
             raise ProtocolError("order", f"a receiver does not send {KIND_NAMES[frame.kind]}")
 
@@ -257,16 +263,16 @@ class OutboundSession:
     def has_work(self) -> bool:
         """Whether :meth:`take` may return something."""
         return bool(
-            self._outbox
-            or self._ready
+            self._ready
+            or self._ping
+            or self._pong is not None
             or self._flush_sent < self._flush_wanted
             or (self._goodbye and not self.said_goodbye)
         )
 
     def take(self, bytes_max: int) -> list[SendBuffer]:
         """The next buffers to send, about ``bytes_max`` in all; empty when there is nothing."""
-        buffers: list[SendBuffer] = list(self._outbox)
-        self._outbox.clear()
+        buffers: list[SendBuffer] = self._take_signs_of_life()
         room = bytes_max
         while self._ready and room > 0:
             channel = self._ready.popleft()
@@ -281,6 +287,16 @@ class OutboundSession:
                 self._schedule(channel)
         self._take_requests(buffers)
         return join_small(buffers)
+
+    def _take_signs_of_life(self) -> list[SendBuffer]:
+        signs: list[SendBuffer] = []
+        if self._pong is not None:
+            signs.append(encode_frame(Kind.PONG, sequence=self._pong))
+            self._pong = None
+        if self._ping:
+            signs.append(encode_frame(Kind.PING, sequence=self.flushed))
+            self._ping = False
+        return signs
 
     def _take_requests(self, buffers: list[SendBuffer]) -> None:
         """A flush goes behind what was queued before it, a goodbye behind everything."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, closing
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from types import TracebackType
 from typing import Self
 
@@ -40,9 +41,11 @@ from laminar.shuffle.frames import (
 )
 from laminar.shuffle.inbound import InboundSession
 from laminar.shuffle.inbox import Envelope, Inbox
+from laminar.shuffle.liveness import PeerBoard, PeerEvent, PeerState
 from laminar.shuffle.messages import Close
 from laminar.shuffle.peers import Peers
 from laminar.shuffle.statistics import PeerStatistics, ReceiverStatistics
+from laminar.shuffle.vigil import Vigil
 
 ACCEPT_PAUSE_S = 0.1
 """Pause after a failed accept: when descriptors are short, some must be closed first."""
@@ -65,6 +68,10 @@ class _Connection:
         self.writing = False
         """Whether the writer is in the middle of a call: nobody else may write then."""
         self.sleeps: anyio.Event | None = None
+
+    def ping(self) -> None:
+        self.session.ping()
+        self.wake()
 
     def wake(self) -> None:
         if self.sleeps is not None:
@@ -102,6 +109,7 @@ class ShuffleReceiver:
         self._connections: dict[NodeId, _Connection] = {}
         self._returns: dict[NodeId, anyio.CancelScope] = {}
         """Of peers whose connection broke: ends the wait for their return."""
+        self._board = PeerBoard(self.config.peers_max)
         self._inbox = Inbox(self)
         self._claimed: dict[str, Inbox] = {}
         self._drops: Counter[str] = Counter()
@@ -219,6 +227,18 @@ class ShuffleReceiver:
                     session.channels[name].mailbox = inbox
         return inbox
 
+    def is_alive(self, peer: str) -> bool:
+        """The liveness flag: whether there is a working connection from ``peer`` now."""
+        return self._board.is_connected(node_id(peer))
+
+    def watch_peers(self) -> AbstractAsyncContextManager[AsyncIterator[PeerEvent]]:
+        """Follow how the peers are; see :meth:`ShuffleSender.watch_peers`."""
+        return self._board.watch()
+
+    async def wait_dead(self, peer: str) -> PeerEvent:
+        """Wait until ``peer`` is lost, restarted or has left; at once if it is so now."""
+        return await self._board.wait_dead(node_id(peer))
+
     def statistics(self) -> ReceiverStatistics:
         """A snapshot of all peers."""
         return ReceiverStatistics(
@@ -251,6 +271,7 @@ class ShuffleReceiver:
         self._drops[error.reason] += 1
         loss = PeerLostError(f"peer {session.peer} was cut off: {error}")
         if self._peers.forget(session):
+            self._board.note(session.peer, PeerState.LOST, str(loss))
             self._tell(session, loss, but=teller)
         connection = self._connections.get(session.peer)
         if connection is not None and connection.session is session:
@@ -294,6 +315,7 @@ class ShuffleReceiver:
             finally:
                 self._greeting -= 1
             session = connection.session
+            self._board.note(session.peer, PeerState.CONNECTED)
             outcome = await self._run(connection, decoder)
             if self._connections.get(session.peer) is not connection:
                 return  # a newer connection has taken over
@@ -303,6 +325,7 @@ class ShuffleReceiver:
         elif isinstance(outcome, ProtocolError):
             self._lose(session, PeerLostError(f"peer {session.peer} was cut off: {outcome}"))
         else:
+            self._board.note(session.peer, PeerState.DISCONNECTED, str(outcome))
             await self._await_return(session, outcome)
 
     async def _greet(self, stream: ByteStream) -> tuple[_Connection, FrameDecoder]:
@@ -319,6 +342,7 @@ class ShuffleReceiver:
         if hello.node in self._returns:
             self._returns[hello.node].cancel()
         if ended is not None:
+            self._board.note(hello.node, PeerState.RESTARTED, "a newer incarnation came")
             self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
         decoder.open_for_data(session.admit, self.config.max_frame_bytes)
         connection = self._connections[hello.node] = _Connection(stream, session, welcome)
@@ -329,14 +353,20 @@ class ShuffleReceiver:
     ) -> Close | ProtocolError | StreamError:
         """Read and write until the connection ends; why it did."""
         outcome: Close | ProtocolError | StreamError
+        vigil = Vigil(connection.stream, self.config, connection.ping)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write, connection)
+            tasks.start_soon(vigil.keep)
             try:
-                outcome = await self._read(connection, decoder)
-            except (ProtocolError, StreamError) as error:
+                outcome = await self._read(connection, decoder, vigil)
+            except ProtocolError as error:
                 outcome = error
+            except StreamError as error:
+                outcome = vigil.cause(error)
             finally:
                 tasks.cancel_scope.cancel()
+        if vigil.dead:
+            self._drops["silent"] += 1
         if isinstance(outcome, ProtocolError):
             self._drops[outcome.reason] += 1
             if not connection.writing:
@@ -351,7 +381,7 @@ class ShuffleReceiver:
             except StreamError:
                 return  # it will find out by the end of the stream
 
-    async def _read(self, connection: _Connection, decoder: FrameDecoder) -> Close:
+    async def _read(self, connection: _Connection, decoder: FrameDecoder, vigil: Vigil) -> Close:
         """Receive until the peer says goodbye."""
         session, stream = connection.session, connection.stream
         while True:
@@ -360,6 +390,7 @@ class ShuffleReceiver:
                 raise StreamClosedError("a newer connection of the peer has taken over")
             if count == 0:
                 raise StreamBrokenError(f"peer {session.peer} closed the connection")
+            vigil.heard()
             close = session.on_frames(decoder.received(count))
             if close is not None:
                 return close
@@ -404,11 +435,13 @@ class ShuffleReceiver:
     def _farewell(self, session: InboundSession, close: Close) -> None:
         """The peer left on purpose: tell those who have not seen the end of its channels."""
         if self._peers.forget(session):
+            self._board.note(session.peer, PeerState.LEFT, close.reason)
             for inbox, channels in self._unfinished(session).items():
                 inbox.put_close(channels, session.peer, close)
 
     def _lose(self, session: InboundSession, error: RemoteError) -> None:
         if self._peers.forget(session):
+            self._board.note(session.peer, PeerState.LOST, str(error))
             self._tell(session, error)
 
     def _tell(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -33,6 +33,7 @@ from laminar.net.tcp import TcpNetwork, parse_addr
 from laminar.shuffle.arrow import single_batch
 from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.link import Link
+from laminar.shuffle.liveness import PeerBoard, PeerEvent
 from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, ChannelMessage, Data
 from laminar.shuffle.outbound import OutboundSession
 from laminar.shuffle.statistics import LinkStatistics, SenderStatistics
@@ -68,6 +69,7 @@ class ShuffleSender:
         self._links: dict[str, Link] = {}
         self._failed: dict[str, Link] = {}
         """Links that gave up, until a caller has been told why."""
+        self._board = PeerBoard(self.config.peers_max)
         self._tasks: TaskGroup | None = None
         self._closed = False
         self._stack = AsyncExitStack()
@@ -188,6 +190,18 @@ class ShuffleSender:
         link = self._links.get(node_id(peer))
         return link is not None and link.alive
 
+    def watch_peers(self) -> AbstractAsyncContextManager[AsyncIterator[PeerEvent]]:
+        """Follow how the peers are, beginning with how they are now.
+
+        ``async with sender.watch_peers() as events: async for event in events: …``. Whoever
+        lags gets the newest event of each peer; ``deaths`` counts what it missed.
+        """
+        return self._board.watch()
+
+    async def wait_dead(self, peer: str) -> PeerEvent:
+        """Wait until ``peer`` is lost, restarted or has left; at once if it is so now."""
+        return await self._board.wait_dead(node_id(peer))
+
     def statistics(self) -> SenderStatistics:
         """A snapshot of all links."""
         return SenderStatistics(
@@ -219,7 +233,8 @@ class ShuffleSender:
         incarnation = Incarnation(self._incarnation)
         session = OutboundSession(self.local_id, peer, incarnation, self.config)
         resolve = partial(self._resolve, peer)
-        link = Link(session, self.config, self._network, resolve, self._rng)
+        note = partial(self._board.note, peer)
+        link = Link(session, self.config, self._network, resolve, self._rng, note)
         self._links[peer] = link
         tasks.start_soon(self._run_link, peer, link)
         return link
