@@ -108,7 +108,10 @@ class Proxy:
         self.addr = ""
         self.connections = 0
         self.cuts = 0
+        self.forwarded = 0
         self.open = True
+        self.swallowing = False
+        """Whether bytes vanish without a word, as behind a cable that was cut."""
         self._next_cut = next_cut
         self._current: set[tuple[TcpStream, TcpStream]] = set()
         self._network = TcpNetwork()
@@ -169,7 +172,10 @@ class Proxy:
                 if left[0] is not None:
                     count = min(count, left[0])
                     left[0] -= count
+                if self.swallowing:
+                    continue
                 await sink.send_vectored([bytes(buffer[:count])])
+                self.forwarded += count
                 if left[0] == 0:
                     if ends in self._current:
                         self._current.discard(ends)
