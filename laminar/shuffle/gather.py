@@ -83,13 +83,46 @@ def compact(array: pa.Array[Any]) -> pa.Array[Any]:
     if not data:
         return array
     words = _view_words(array)
-    used = int(np.sum(words[:, 0] * _refers(array, words), dtype=np.int64))
+    refers = _refers(array, words)
+    lengths = words[:, 0] * refers
+    used = int(np.sum(lengths, dtype=np.int64))
     held = sum(buffer.size for buffer in data if buffer is not None)
     if used == 0:
         return _without_data(array)
     if held * 4 <= used * 5:  # a copy would save no more than a fifth
         return array
-    return _pack_views(array, [0, len(array)])[0]
+    packed = _cut_data(array, words, refers, lengths)
+    return packed or _pack_views(array, [0, len(array)])[0]
+
+
+def _cut_data(
+    array: pa.Array[Any],
+    words: npt.NDArray[np.int32],
+    refers: npt.NDArray[np.bool_],
+    lengths: npt.NDArray[np.int32],
+) -> pa.Array[Any] | None:
+    """The view array with a slice of its data, if the rows' values lie in it row by row.
+
+    So they do in slices of what :func:`_pack_views` made: cheaper than to pack them again.
+    """
+    _, _, *data = array.buffers()
+    validity = None
+    if len(data) != 1 or data[0] is None:
+        return None
+    stops = np.cumsum(lengths, dtype=np.int64)
+    first = int(words[int(refers.argmax()), 3])
+    offsets = stops - lengths
+    if not ((words[:, 3] == offsets + first) | ~refers).all():
+        return None
+    moved = words.copy()
+    np.copyto(moved[:, 3], offsets, where=refers, casting="same_kind")
+    if array.null_count:
+        valid = _valid(array)
+        moved[~valid] = 0  # the view of a null may refer to anything
+        validity = _bitmap(valid)
+    buffers = [validity, _buffer(moved), data[0].slice(first, int(stops[-1]))]
+    cut: pa.Array[Any] = pa.Array.from_buffers(array.type, len(array), buffers)
+    return cut
 
 
 def _view_parts(array: pa.Array[Any], cuts: Sequence[int]) -> list[pa.Array[Any]]:

@@ -222,3 +222,43 @@ def test_compact_keeps_what_is_compact_and_drops_what_is_not():
     assert data_bytes(window) == 20_000
     check(compact(window), array, range(990, 1000))
     assert data_bytes(compact(window)) == 200
+
+
+@given(
+    st.lists(st.none() | st.text(max_size=30), min_size=1, max_size=60),
+    st.tuples(st.integers(0, 60), st.integers(1, 60)),
+)
+def test_a_slice_of_packed_views_is_compacted_by_cutting_its_data(texts, window):
+    packed = gather(pa.array(texts, pa.string_view()), np.arange(len(texts)))
+    start, length = window
+    part = packed.slice(start, length)
+    cut = compact(part)
+    cut.validate(full=True)
+    assert cut.to_pylist() == texts[start : start + length]
+    wanted = sum(len(text.encode()) for text in part.to_pylist() if text and outside(text))
+    assert wanted <= data_bytes(cut) <= wanted * 5 / 4
+    before, after = packed.buffers()[2:], cut.buffers()[2:]
+    if before and after:  # the same memory: nothing was copied
+        assert before[0].address <= after[0].address
+        assert after[0].address + after[0].size <= before[0].address + before[0].size
+
+
+def outside(text):
+    return len(text.encode()) > 12
+
+
+def test_views_whose_data_is_out_of_order_are_packed_anew():
+    packed = pa.array([f"{number:020}" for number in range(100)], pa.string_view())
+    shuffled = pa.Array.from_buffers(
+        pa.string_view(),
+        3,
+        [
+            None,
+            pa.py_buffer(
+                b"".join(bytes(packed.buffers()[1])[16 * at : 16 * at + 16] for at in (7, 9, 8))
+            ),
+            packed.buffers()[2],
+        ],
+    )
+    assert compact(shuffled).to_pylist() == [f"{number:020}" for number in (7, 9, 8)]
+    assert data_bytes(compact(shuffled)) == 60
