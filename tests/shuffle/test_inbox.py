@@ -11,7 +11,7 @@ from laminar.model import CheckpointBarrier
 from laminar.shuffle import control
 from laminar.shuffle.frames import HEADER, Frame, Kind
 from laminar.shuffle.inbound import InboundSession
-from laminar.shuffle.inbox import Inbox
+from laminar.shuffle.inbox import Inbox, label
 from laminar.shuffle.local import LocalLane
 from laminar.shuffle.messages import Barrier, Close, Hello, Watermark
 
@@ -203,6 +203,55 @@ class TestRecv:
         with pytest.raises(PeerLostError):
             inbox.drain_available()
         assert inbox.drain_available() == []
+
+
+class TestInSteps:
+    """Looking at what has arrived, and taking it later."""
+
+    async def test_what_is_fetched_is_consumed_when_it_is_opened(self, inbox):
+        a, b = Peer(inbox, "a"), Peer(inbox, "b")
+        a.send("x", 1)
+        b.send("x", 2)
+        first, second = inbox.fetch(), inbox.fetch()
+        assert inbox.fetch() is None
+        assert (label(first), label(second)) == (("a", 8, False), ("b", 8, False))
+        window = a.session.channels["x"].window
+        assert window.held_control == 1
+        assert inbox.open(second) == ("b", Watermark(2, "x"))
+        assert (a.credits(), b.credits()) == ({}, {0: 1})
+        assert inbox.open(first) == ("a", Watermark(1, "x"))
+        assert window.held_control == 0
+        assert a.credits() == {0: 1}
+
+    async def test_credit_does_not_wait_for_what_is_put_aside(self, inbox):
+        """Or its sender would, although the consumer has taken all it was given."""
+        a, b = Peer(inbox, "a"), Peer(inbox, "b")
+        a.send("x", 1)
+        b.send("x", 2)
+        inbox.open(inbox.fetch())
+        inbox.fetch()
+        assert a.credits() == {}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inbox.wait)
+            await anyio.wait_all_tasks_blocked()
+            assert a.credits() == {0: 1}
+            inbox.wake()
+
+    async def test_those_who_wait_can_be_woken_for_nothing(self, inbox):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inbox.wait)
+            tasks.start_soon(inbox.wait)
+            await anyio.wait_all_tasks_blocked()
+            inbox.wake()
+        assert inbox.fetch() is None
+
+    def test_what_is_known_before_opening(self, inbox):
+        lane = LocalLane("me", inbox, 1000, 100)
+        lane.offer(Watermark(1, "x"))
+        inbox.put_error(["x"], "a", PeerLostError("a is gone"))
+        inbox.put_close(["x"], "b", Close("done"))
+        labels = [label(inbox.fetch()) for _ in range(3)]
+        assert labels == [("me", 0, False), ("a", 0, True), ("b", 0, True)]
 
 
 class TestClaiming:
