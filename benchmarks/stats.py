@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -22,6 +23,16 @@ def summarise(values: Sequence[float]) -> Summary:
     if not values:
         raise ValueError("no values to summarise")
     return Summary(median(values), min(values), max(values), len(values))
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that at least ``percent`` of the values do not exceed.
+
+    Raises ``ValueError`` on no values, or when ``percent`` is not above 0 and at most 100.
+    """
+    if not values or not 0 < percent <= 100:
+        raise ValueError(f"no {percent:g}th percentile of {len(values)} values")
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
 def paired_ratios(

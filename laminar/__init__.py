@@ -10,7 +10,7 @@ Where things are, from the top; an import only ever points down::
     laminar.cli           the command line
     laminar.repartition   the job behind ``laminar shuffle``: readers, workers, writers
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
-                          session, hashing, partition, placement. Drivers: sender,
+                          session, aligner, hashing, partition, placement. Drivers: sender,
                           receiver, exchange
     laminar.cluster       discovery: the KV protocol and its in-memory implementation
     laminar.net           streams; the only place that touches a socket
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         VNode,
         node_id,
     )
+    from laminar.shuffle.aligner import BarrierAligner, Superseded
     from laminar.shuffle.exchange import Exchange
     from laminar.shuffle.liveness import PeerEvent, PeerState
     from laminar.shuffle.messages import Barrier, Close, Data, End, Message, Watermark
@@ -111,6 +112,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "VNode",
         "node_id",
     ),
+    "laminar.shuffle.aligner": ("BarrierAligner", "Superseded"),
     "laminar.shuffle.exchange": ("Exchange",),
     "laminar.shuffle.liveness": ("PeerEvent", "PeerState"),
     "laminar.shuffle.messages": ("Barrier", "Close", "Data", "End", "Message", "Watermark"),
@@ -123,6 +125,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "SHUFFLE_ADDR_KEY",
     "Barrier",
+    "BarrierAligner",
     "BarrierFlags",
     "BatchTooLargeError",
     "ChannelEndedError",
@@ -163,6 +166,7 @@ __all__ = [
     "StreamBrokenError",
     "StreamClosedError",
     "StreamError",
+    "Superseded",
     "UnknownPeerError",
     "UnsupportedKeyError",
     "VNode",

@@ -11,6 +11,8 @@ from laminar.errors import ConfigError
 KIB = 1024
 MIB = 1024 * KIB
 CHANNELS_MAX = 1024
+ABORTED_CHECKPOINTS_MAX = 1024
+"""Most aborted checkpoints that an aligner remembers one by one before it sees a newer one."""
 
 Compression = Literal["lz4", "zstd"]
 

@@ -26,6 +26,25 @@ bob restarted on another port
 alice hears: peer bob restarted: what was sent to it before may be lost
   bob got 'hello again' from alice
 """,
+    "barriers.py": r"""
+checkpoint 1: {'swift': 10, 'steady': 10}
+  nothing below 10 comes from anybody any more
+checkpoint 2: {'swift': 20, 'steady': 20}
+  nothing below 20 comes from anybody any more
+checkpoint 3: {'swift': 30, 'steady': 30}
+  nothing below 30 comes from anybody any more
+3 checkpoints, none with a row too many or too few
+""",
+    "running_count.py": r"""
+25 snapshots of 4 workers, each exactly the lines before it
+6900 words in the end, 2706 of them 'the'
+""",
+    "hash_join.py": r"""
+lima: \d+ orders of \d+ customers
+oslo: \d+ orders of \d+ customers
+tokyo: \d+ orders of \d+ customers
+the join is complete and right
+""",
     "polars_duckdb.py": r"""
 AA: 2 flights, 7\.0 minutes late on average
 DL: 1 flights, 40\.0 minutes late on average

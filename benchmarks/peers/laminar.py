@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -15,10 +16,15 @@ import pyarrow.parquet as pq
 from benchmarks.child import Link
 from benchmarks.workload import small_batches, stream_batches
 from laminar import (
+    Barrier,
+    CheckpointBarrier,
+    CheckpointId,
     Data,
     End,
     Exchange,
     HashPartitioner,
+    NodeId,
+    ShuffleConfig,
     ShuffleReceiver,
     ShuffleSender,
     Watermark,
@@ -27,6 +33,8 @@ from laminar.shuffle.messages import ChannelMessage
 from laminar.shuffle.partition import runs
 
 BATCH_ROWS = 65_536
+BARRIER_BATCH_ROWS = 1000
+BARRIER_CHANNEL = "rows"
 
 
 def _run(backend: str, main: Callable[[], Awaitable[None]]) -> None:
@@ -181,3 +189,101 @@ async def _exchange(
             for vnode, start, stop in runs(partitioner.vnodes(event.batch)):
                 rows[vnode] += event.batch.slice(start, stop - start).num_rows
     return rows
+
+
+def barrier_operators(
+    link: Link, *, operators: int, peers: list[str], backend: str, window_bytes: int
+) -> None:
+    """Operators that take, whenever told to, what comes until the next aligned barrier."""
+    config = ShuffleConfig(window_bytes=window_bytes)
+
+    async def main() -> None:
+        exchanges, addresses = [], {}
+        async with AsyncExitStack() as stack:
+            for name in [f"operator-{number}" for number in range(operators)]:
+                receiver = await stack.enter_async_context(
+                    ShuffleReceiver.bind(name, "127.0.0.1:0", config=config)
+                )
+                sender = await stack.enter_async_context(ShuffleSender(name))
+                partitioner = HashPartitioner(["id"], [NodeId(name)])
+                exchange = Exchange(
+                    BARRIER_CHANNEL,
+                    sender=sender,
+                    receiver=receiver,
+                    partitioner=partitioner,
+                    inputs=peers,
+                )
+                exchanges.append(exchange)
+                addresses[name] = receiver.local_addr
+            link.report(**addresses)
+            while await anyio.to_thread.run_sync(link.heard):
+                async with anyio.create_task_group() as tasks:
+                    for exchange in exchanges:
+                        tasks.start_soon(_take_to_barrier, exchange)
+                link.report(aligned=time.monotonic())
+
+    _run(backend, main)
+
+
+async def _take_to_barrier(exchange: Exchange) -> None:
+    async for _, message in exchange:
+        if isinstance(message, Barrier):
+            return
+
+
+def barrier_peers(
+    link: Link,
+    *,
+    peers: list[str],
+    addresses: dict[str, str],
+    full: bool,
+    backend: str,
+    window_bytes: int,
+) -> None:
+    """Peers that fan a barrier out to all operators, whenever told to, all at once.
+
+    With ``full`` they send as much as they can at all times, and wait for all windows to be
+    full before they say that they are ready.
+    """
+    config = ShuffleConfig(window_bytes=window_bytes)
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            senders = [
+                await stack.enter_async_context(ShuffleSender(peer, config=config))
+                for peer in peers
+            ]
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            for sender in senders:
+                for operator, address in addresses.items():
+                    sender.register_peer(operator, address)
+                    await sender.open_channel(operator, BARRIER_CHANNEL)
+                    if full:
+                        tasks.start_soon(_send_for_ever, sender, operator)
+            while order := await anyio.to_thread.run_sync(link.heard):
+                while full and not _are_full(senders, window_bytes):  # noqa: ASYNC110 - no event tells
+                    await anyio.sleep(0.001)
+                link.report(ready=True)
+                await anyio.to_thread.run_sync(link.heard)
+                barrier = CheckpointBarrier(CheckpointId(order["checkpoint"]))
+                started = time.monotonic()
+                async with anyio.create_task_group() as fan_out:
+                    for sender in senders:
+                        fan_out.start_soon(sender.fan_out_barrier, list(addresses), barrier)
+                link.report(started=started)
+            tasks.cancel_scope.cancel()
+
+    _run(backend, main)
+
+
+async def _send_for_ever(sender: ShuffleSender, operator: str) -> None:
+    for batch in cycle(stream_batches(BARRIER_BATCH_ROWS)):
+        await sender.send_to(operator, Data(batch, BARRIER_CHANNEL))
+
+
+def _are_full(senders: Sequence[ShuffleSender], window_bytes: int) -> bool:
+    return all(
+        peer.channels[BARRIER_CHANNEL].window_used_bytes > window_bytes * 15 // 16
+        for sender in senders
+        for peer in sender.statistics().peers.values()
+    )

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Protocol, Self
 
 import anyio
 import pyarrow as pa
 
-from laminar.errors import LaminarError, NoCreditError, PeerLostError, UnknownPeerError
-from laminar.model import CheckpointBarrier, NodeId, node_id
+from laminar.errors import (
+    ConfigError,
+    LaminarError,
+    NoCreditError,
+    PeerLostError,
+    RemoteError,
+    UnknownPeerError,
+)
+from laminar.model import CheckpointBarrier, CheckpointId, NodeId
+from laminar.shuffle.aligner import Aligned, BarrierAligner
 from laminar.shuffle.arrow import ArrowData, batches_of
 from laminar.shuffle.fanout import collect, raise_failures
-from laminar.shuffle.inbox import Envelope
+from laminar.shuffle.inbox import Item, label
 from laminar.shuffle.local import LocalLane
 from laminar.shuffle.messages import Barrier, ChannelMessage, Close, Data, End, Watermark
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
+from laminar.shuffle.statistics import AlignmentStatistics
 
 
 class Partitioner(Protocol):
@@ -36,7 +47,8 @@ class Exchange:
 
     Every node of the exchange makes one of the same ``name``, which is its channel; sender and
     receiver of a node have the same id. Rows of the own node never touch a socket.
-    ``inputs`` are the nodes that send; by default all of the partitioner's.
+    ``inputs`` are the nodes that send; by default all of the partitioner's. What they send
+    comes out aligned: see :meth:`__anext__` and ``docs/design/alignment.md``.
 
     Send in one task and iterate in another: the windows are bounded, so a node that does not
     take what it is sent holds up those who send.
@@ -55,11 +67,17 @@ class Exchange:
         self._sender = sender
         self._inbox = receiver.channel(name)
         self._partitioner = partitioner
-        self._local = LocalLane(sender.local_id, self._inbox, sender.config.window_bytes)
+        config = sender.config
+        self._local = LocalLane(
+            sender.local_id, self._inbox, config.window_bytes, config.control_frames_max
+        )
         sources = partitioner.nodes if inputs is None else inputs
-        self._inputs = {node_id(node) for node in sources}
+        self._aligner: BarrierAligner[Item] = BarrierAligner(sources, name)
+        self._events: deque[Aligned] = deque()
+        """What has come out and was not delivered yet."""
+        self._stranger_told = False
         self._unopened = [node for node in partitioner.nodes if node != sender.local_id]
-        self._inbox.expected |= self._inputs - {sender.local_id}
+        self._inbox.expected |= self._aligner.inputs - {sender.local_id}
 
     # -- sending -------------------------------------------------------------------------
 
@@ -135,23 +153,92 @@ class Exchange:
 
     # -- receiving -----------------------------------------------------------------------
 
+    def abort(self, checkpoint_id: int) -> None:
+        """Stop aligning ``checkpoint_id`` at this node; its barriers are dropped from now on.
+
+        The inputs that have delivered it go on. Nothing happens when it is over already.
+        """
+        self._events += self._aligner.abort(CheckpointId(checkpoint_id), anyio.current_time())
+        self._inbox.wake()
+
+    def statistics(self) -> AlignmentStatistics:
+        """A snapshot of the inputs and the checkpoints among them."""
+        return self._aligner.statistics(anyio.current_time())
+
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Envelope:
-        """The next message for this node, with the node it came from; stops after all ended.
+    async def __anext__(self) -> Aligned:
+        """The next message for this node, aligned; stops when no input is left.
 
-        An ``End`` of one input is delivered like any other message. Raises
-        :class:`~laminar.errors.PeerLostError` when a node leaves before its end.
+        That is ``(peer, Data)`` and ``(peer, End)`` of each input, and for all inputs together
+        ``(None, Barrier)`` once per checkpoint, when all of them have delivered it and nothing
+        behind it has come out; ``(None, Watermark)``, the minimum over them, when it grows; and
+        ``(None, Superseded)`` when a checkpoint was given up half-way.
+
+        Raises :class:`~laminar.errors.PeerLostError` or
+        :class:`~laminar.errors.PeerRestartedError`, once, behind everything that came of an
+        input which is gone before its end. From then on it is no input any more: iterating
+        further goes on without it. Raises :class:`~laminar.errors.ConfigError`, once, when
+        somebody sends who is not among the inputs; that is dropped and counted.
         """
-        if not self._inputs:
-            raise StopAsyncIteration
-        peer, message = await self._inbox.recv()
-        if isinstance(message, End):
-            self._inputs.discard(peer)
-            self._inbox.expected.discard(peer)
-        elif isinstance(message, Close):
-            raise PeerLostError(
-                f"peer {peer} left before the end of {self.name!r}: {message.reason}"
+        while True:
+            if self._events:
+                return self._events.popleft()
+            turn = self._aligner.take()
+            if turn is None:
+                if self._aligner.done:
+                    raise StopAsyncIteration
+                await self._fetch()
+                continue
+            event = self._consume(*turn)
+            if self._inbox.credit_due:
+                await self._inbox.let_credit_out()
+            if event is not None:
+                return event
+
+    async def _fetch(self) -> None:
+        """Hand what arrived to the aligner; wait when there is nothing."""
+        item = self._inbox.fetch()
+        if item is None:
+            await self._inbox.wait()
+            return
+        about = label(item)
+        if self._aligner.put(about.peer, item, about.size, last=about.last):
+            return
+        with suppress(RemoteError):  # of somebody who is no input (any more)
+            self._inbox.open(item)
+        if about.peer not in self._aligner.inputs and not (about.last or self._stranger_told):
+            self._stranger_told = True
+            raise ConfigError(
+                f"peer {about.peer} sends on {self.name!r} but is not among the inputs there: "
+                "give every node of an exchange the same nodes, or name it in inputs"
             )
-        return peer, message
+
+    def _consume(self, peer: NodeId, item: Item) -> Aligned | None:
+        """What comes out now that ``item`` is consumed; more may be left in ``_events``."""
+        try:
+            envelope = self._inbox.open(item)
+            if envelope is None:
+                return None
+            message = envelope[1]
+            if isinstance(message, Close):
+                raise PeerLostError(
+                    f"peer {peer} left before the end of {self.name!r}: {message.reason}"
+                )
+        except RemoteError:
+            self._events += self._aligner.leave(peer, anyio.current_time())
+            self._forget(peer)
+            raise
+        if isinstance(message, Data):
+            return peer, message
+        self._events += self._aligner.process(peer, message, anyio.current_time())
+        if isinstance(message, End):
+            self._forget(peer)
+        return None
+
+    def _forget(self, peer: NodeId) -> None:
+        """Nobody waits for ``peer`` any more."""
+        self._inbox.expected.discard(peer)
+        if self._aligner.done:
+            self._inbox.wake()  # whoever else iterates

@@ -40,6 +40,7 @@ class _Local(NamedTuple):
 
     lane: LocalLane
     message: ChannelMessage
+    size: int
 
 
 class _Farewell(NamedTuple):
@@ -54,6 +55,7 @@ class _Loss(NamedTuple):
     """A peer is gone before the end of some channels."""
 
     channels: frozenset[str]
+    peer: NodeId
     error: RemoteError
 
 
@@ -64,7 +66,28 @@ class _Arrived(NamedTuple):
     frame: Frame
 
 
-_Item: TypeAlias = _Arrived | _Local | _Farewell | _Loss
+Item: TypeAlias = _Arrived | _Local | _Farewell | _Loss
+"""What waits. It is not consumed before it is opened."""
+
+
+class Label(NamedTuple):
+    """What is known of an item before it is opened."""
+
+    peer: NodeId
+    size: int
+    """Bytes that it holds of the window."""
+    last: bool
+    """Whether it tells that the peer is gone."""
+
+
+def label(item: Item) -> Label:
+    """What is known of ``item`` before it is opened."""
+    if isinstance(item, _Arrived):
+        return Label(item.channel.session.peer, len(item.frame.body), last=False)
+    if isinstance(item, _Local):
+        return Label(item.lane.node, item.size, last=False)
+    return Label(item.peer, 0, last=True)
+
 
 _new_arrival = tuple.__new__
 """Makes a named tuple at half the price of calling it."""
@@ -79,11 +102,11 @@ class Inbox:
 
     def __init__(self, supply: Supply) -> None:
         self._supply = supply
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[Item] = deque()
         self._arrival: anyio.Event | None = None
         self._touched: set[InboundChannel] = set()
         self._last_touched: InboundChannel | None = None
-        self._credit_due = False
+        self.credit_due = False
         """Whether a sender should hear soon how far its consumer is."""
         self._closed = False
         self.expected: set[NodeId] = set()
@@ -95,12 +118,12 @@ class Inbox:
         """Queue a frame, undecoded."""
         self._queue.append(_new_arrival(_Arrived, (channel, frame)))
         if self._arrival is not None:
-            self._wake()
+            self.wake()
 
-    def put_local(self, lane: LocalLane, message: ChannelMessage) -> None:
-        """Queue a message of this very process."""
-        self._queue.append(_Local(lane, message))
-        self._wake()
+    def put_local(self, lane: LocalLane, message: ChannelMessage, size: int) -> None:
+        """Queue a message of this very process, of ``size`` bytes."""
+        self._queue.append(_Local(lane, message, size))
+        self.wake()
 
     def put_close(self, channels: Iterable[str], peer: NodeId, close: Close) -> None:
         """Let the consumer of ``channels`` know that ``peer`` left on purpose.
@@ -108,21 +131,24 @@ class Inbox:
         It hears of it behind what arrived before.
         """
         self._queue.append(_Farewell(frozenset(channels), peer, close))
-        self._wake()
+        self.wake()
 
-    def put_error(self, channels: Iterable[str], error: RemoteError) -> None:
-        """Let the consumer of ``channels`` know, behind what arrived before."""
-        self._queue.append(_Loss(frozenset(channels), error))
-        self._wake()
+    def put_error(self, channels: Iterable[str], peer: NodeId, error: RemoteError) -> None:
+        """Let the consumer of ``channels`` know that ``peer`` is gone.
+
+        It hears of it behind what arrived before.
+        """
+        self._queue.append(_Loss(frozenset(channels), peer, error))
+        self.wake()
 
     def close(self) -> None:
         """Nothing more arrives: waiting consumers get :class:`~laminar.errors.ClosedError`."""
         self._closed = True
-        self._wake()
+        self.wake()
 
     def split_off(self, name: str, other: Inbox) -> None:
         """Move what waits here of channels called ``name`` to ``other``."""
-        kept: deque[_Item] = deque()
+        kept: deque[Item] = deque()
         for item in self._queue:
             if isinstance(item, _Arrived):
                 (other._queue if item.channel.name == name else kept).append(item)
@@ -148,19 +174,12 @@ class Inbox:
         """
         while True:
             while self._queue:
-                envelope = self._take()
-                if self._credit_due:
-                    # Let the connection's writer tell the sender now, not when all is taken:
-                    # so both sides work at the same time. Cancelled here, the message in our
-                    # hands would be lost.
-                    self._credit_due = False
-                    await cancel_shielded_checkpoint()
+                envelope = self.open(self._queue.popleft())
+                if self.credit_due:
+                    await self.let_credit_out()
                 if envelope is not None:
                     return envelope
-            if self._closed:
-                raise ClosedError("the receiver is closed")
-            self._arrival = arrival = self._arrival or anyio.Event()
-            await arrival.wait()
+            await self.wait()
 
     def drain_available(self) -> list[Envelope]:
         """Everything that is here now, without waiting.
@@ -170,11 +189,13 @@ class Inbox:
         envelopes: list[Envelope] = []
         while self._queue:
             try:
-                envelope = self._take()
+                item = self._queue.popleft()
+                envelope = self.open(item)
             except RemoteError as error:
                 if not envelopes:
                     raise
-                self._queue.appendleft(_Loss(frozenset(), error))  # for the next call
+                told_next = _Loss(frozenset(), label(item).peer, error)
+                self._queue.appendleft(told_next)
                 break
             if envelope is not None:
                 envelopes.append(envelope)
@@ -189,9 +210,46 @@ class Inbox:
         except ClosedError:
             raise StopAsyncIteration from None
 
-    def _take(self) -> Envelope | None:
-        """The oldest message, or ``None`` when it is one that must not be delivered."""
-        item = self._queue.popleft()
+    # -- the same in steps, for a consumer that looks before it takes -----------------------
+
+    def fetch(self) -> Item | None:
+        """The oldest item, which counts as consumed only when it is opened; ``None`` if none.
+
+        Those of one peer and channel have to be opened in the order they were fetched.
+        """
+        return self._queue.popleft() if self._queue else None
+
+    async def wait(self) -> None:
+        """Wait until something has arrived, or somebody wakes those who wait.
+
+        Raises :class:`~laminar.errors.ClosedError` when the receiver is closed.
+        """
+        if self._closed:
+            raise ClosedError("the receiver is closed")
+        self._report_all()
+        self._arrival = arrival = self._arrival or anyio.Event()
+        await arrival.wait()
+
+    def wake(self) -> None:
+        """Let those who wait look again."""
+        if self._arrival is not None:
+            self._arrival.set()
+            self._arrival = None
+
+    async def let_credit_out(self) -> None:
+        """Let the connection's writer tell the sender now, not when all is taken.
+
+        So both sides work at the same time. Not cancelled, since the message in the caller's
+        hands would be lost.
+        """
+        self.credit_due = False
+        await cancel_shielded_checkpoint()
+
+    def open(self, item: Item) -> Envelope | None:
+        """The message in ``item``, or ``None`` when it is one that must not be delivered.
+
+        Raises what :meth:`recv` raises.
+        """
         if not isinstance(item, _Arrived):
             if not self._queue:
                 self._report_all()
@@ -211,7 +269,7 @@ class Inbox:
             self._report_all()
         elif session.owing:
             self._supply.consumed(session)
-            self._credit_due = True
+            self.credit_due = True
         return session.peer, message
 
     def _report_all(self) -> None:
@@ -223,17 +281,12 @@ class Inbox:
         self._touched.clear()
         self._last_touched = None
 
-    def _wake(self) -> None:
-        if self._arrival is not None:
-            self._arrival.set()
-            self._arrival = None
-
 
 def _take_other(item: _Local | _Farewell | _Loss) -> Envelope:
-    """What did not come over the wire. Raises what is an error."""
+    """What did not come in a frame. Raises what is an error."""
     if isinstance(item, _Loss):
         raise item.error
     if isinstance(item, _Local):
-        item.lane.take(item.message)
+        item.lane.take(item.size)
         return item.lane.node, item.message
     return item.peer, item.close

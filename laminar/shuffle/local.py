@@ -14,24 +14,32 @@ from laminar.shuffle.messages import ChannelMessage, Data
 class LocalInbox(Protocol):
     """The part of an inbox that a lane needs."""
 
-    def put_local(self, lane: LocalLane, message: ChannelMessage) -> None:
-        """Queue ``message``; :meth:`LocalLane.take` is called when the consumer takes it."""
+    def put_local(self, lane: LocalLane, message: ChannelMessage, size: int) -> None:
+        """Queue ``message``; the consumer takes it with :meth:`LocalLane.take`, of ``size``."""
 
 
 class LocalLane:
-    """A bounded way into an inbox of this process, first come first served."""
+    """A bounded way into an inbox of this process, first come first served.
 
-    def __init__(self, node: NodeId, inbox: LocalInbox, window_bytes: int) -> None:
+    As on the wire, data is bounded by ``window_bytes`` and what has no size, such as a barrier,
+    by ``control_frames``: so a barrier never waits for the rows before it to be consumed.
+    """
+
+    def __init__(
+        self, node: NodeId, inbox: LocalInbox, window_bytes: int, control_frames: int
+    ) -> None:
         self.node = node
         self._inbox = inbox
         self._window_bytes = window_bytes
+        self._control_frames = control_frames
         self._held_bytes = 0
+        self._held_control = 0
         self._waiting = 0
         self._turn = anyio.Lock()
         self._room = anyio.Event()
 
     def offer(self, message: ChannelMessage) -> bool:
-        """Hand ``message`` over, if the window has room for it and nobody waits."""
+        """Hand ``message`` over, if there is room for it and nobody waits."""
         return not self._waiting and self._hand_over(message)
 
     async def send(self, message: ChannelMessage) -> None:
@@ -45,19 +53,23 @@ class LocalLane:
         finally:
             self._waiting -= 1
 
-    def take(self, message: ChannelMessage) -> None:
-        """The consumer has taken ``message``, the oldest one."""
-        self._held_bytes -= _size(message)
+    def take(self, size: int) -> None:
+        """The consumer has taken the oldest message, which is of ``size`` bytes."""
+        if size:
+            self._held_bytes -= size
+        else:
+            self._held_control -= 1
         self._room.set()
 
     def _hand_over(self, message: ChannelMessage) -> bool:
-        size = _size(message)
-        if self._held_bytes and self._held_bytes + size > self._window_bytes:
-            return False
-        self._held_bytes += size
-        self._inbox.put_local(self, message)
+        size = size_of(message.batch) if isinstance(message, Data) else 0
+        if size:
+            if self._held_bytes and self._held_bytes + size > self._window_bytes:
+                return False
+            self._held_bytes += size
+        else:
+            if self._held_control >= self._control_frames:
+                return False
+            self._held_control += 1
+        self._inbox.put_local(self, message, size)
         return True
-
-
-def _size(message: ChannelMessage) -> int:
-    return size_of(message.batch) if isinstance(message, Data) else 64

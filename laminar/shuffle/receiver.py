@@ -449,7 +449,7 @@ class ShuffleReceiver:
     ) -> None:
         for inbox, channels in self._unfinished(session).items():
             if inbox is not but:
-                inbox.put_error(channels, error)
+                inbox.put_error(channels, session.peer, error)
 
     def _unfinished(self, session: InboundSession) -> dict[Inbox, list[str]]:
         """The inboxes that wait for more of this session, and of which channels."""

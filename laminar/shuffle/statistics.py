@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from laminar.model import NodeId
+from laminar.model import CheckpointId, NodeId
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,33 @@ class PeerStatistics:
     duplicates: int
     """Frames that came again after a reconnect and were dropped."""
     channels: Mapping[str, ChannelStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentStatistics:
+    """A snapshot of the inputs of one operator and the checkpoints among them."""
+
+    inputs: int
+    """Inputs that have neither ended nor left."""
+    aligning: CheckpointId | None
+    """The checkpoint whose barrier some inputs have delivered and some have not."""
+    missing: frozenset[NodeId]
+    """The inputs that have not delivered it."""
+    held_messages: int
+    """Messages that wait behind a barrier, or for the consumer right after one."""
+    held_bytes: int
+    """Bytes of their data, which count against the windows of their channels."""
+    aligned: int
+    """Checkpoints whose barrier has come out."""
+    superseded: int
+    """Checkpoints that were given up because an input went on to a newer one."""
+    aborted: int
+    """Checkpoints that the caller aborted."""
+    longest_wait_s: float
+    """Longest time from the first barrier of a checkpoint until nobody waited for it."""
+    drops: Mapping[str, int]
+    """Messages that were not let through, by reason: ``duplicate``, ``late`` and ``aborted``
+    are barriers, ``departed`` and ``stranger`` whatever came from those who are no input."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.stats import judge, paired_ratios, summarise
+from benchmarks.stats import judge, paired_ratios, percentile, summarise
 
 POSITIVE = st.floats(min_value=1e-6, max_value=1e6)
 PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=20)
@@ -16,6 +16,18 @@ def test_a_summary_has_the_median_and_the_extremes() -> None:
     summary = summarise([5.0, 1.0, 2.0, 4.0])
     assert (summary.median, summary.minimum, summary.maximum) == (3.0, 1.0, 5.0)
     assert summary.count == 4
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    values = [float(value) for value in range(200, 0, -1)]
+    assert [percentile(values, share) for share in (0.1, 50, 99, 100)] == [1.0, 100.0, 198.0, 200.0]
+    assert percentile([7.0], 1) == percentile([7.0], 99) == 7.0
+
+
+@pytest.mark.parametrize(("values", "share"), [([], 50), ([1.0], 0), ([1.0], 101)])
+def test_there_is_no_such_percentile(values: list[float], share: float) -> None:
+    with pytest.raises(ValueError, match="percentile"):
+        percentile(values, share)
 
 
 def test_nothing_cannot_be_summarised() -> None:

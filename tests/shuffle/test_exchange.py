@@ -14,13 +14,19 @@ from anyio.lowlevel import checkpoint
 
 from laminar.cluster.memory import InMemoryKv
 from laminar.errors import (
+    ConfigError,
     PeerLostError,
+    PeerRestartedError,
     PeerUnreachableError,
+    RemoteError,
     UnknownPeerError,
     UnsupportedKeyError,
 )
 from laminar.model import CheckpointBarrier, CheckpointId
+from laminar.shuffle import control
+from laminar.shuffle.aligner import Superseded
 from laminar.shuffle.exchange import Exchange
+from laminar.shuffle.frames import Kind
 from laminar.shuffle.messages import Barrier, Data, End, Watermark
 from laminar.shuffle.partition import HashPartitioner
 from laminar.shuffle.receiver import ShuffleReceiver
@@ -297,6 +303,266 @@ async def test_two_exchanges_of_one_node_keep_apart():
             assert sorted(rows) == list(range(start, start + 100))
 
 
+# -- alignment --------------------------------------------------------------------------------
+
+
+def told(event):
+    """An event as its peer and what can be compared."""
+    peer, message = event
+    return peer, sorted(rows_of(message.batch)) if isinstance(message, Data) else message
+
+
+@limited
+async def test_every_node_sees_each_checkpoint_as_one_moment():
+    """Rows are numbered by the checkpoint they come before, and each node has its own speed."""
+    checkpoints, seen = 5, {}
+
+    async def run(name, node, number):
+        exchange = node.exchange()
+
+        async def send():
+            for round_number in range(checkpoints):
+                for batch in range(4 + 4 * number):
+                    start = 1000 * round_number + 100 * batch
+                    await exchange.send(numbered(start, 50, 100 * (1 + number)))
+                await exchange.watermark(10 * round_number + number)
+                await exchange.barrier(CheckpointBarrier(CheckpointId(round_number)))
+            await exchange.end()
+
+        seen[name] = [[]]
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            async for _, message in exchange:
+                if isinstance(message, Data):
+                    seen[name][-1] += rows_of(message.batch)
+                elif isinstance(message, Barrier):
+                    assert message.barrier.checkpoint_id == len(seen[name]) - 1
+                    seen[name].append([])
+        statistics = exchange.statistics()
+        assert (statistics.aligned, statistics.drops) == (checkpoints, {})
+        assert (statistics.inputs, statistics.held_messages, statistics.held_bytes) == (0, 0, 0)
+
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, config=SMALL)
+        async with anyio.create_task_group() as tasks:
+            for number, (name, node) in enumerate(nodes.items()):
+                tasks.start_soon(run, name, node, number)
+    sent = Counter(
+        100 * batch + row for number in range(3) for batch in range(4 + 4 * number)
+        for row in range(50)
+    )  # fmt: skip
+    for number in range(checkpoints):
+        rows = [row for node in seen.values() for row in node[number]]
+        assert Counter(row - 1000 * number for row in rows) == sent
+    assert all(node[checkpoints] == [] for node in seen.values())
+
+
+@limited
+async def test_what_is_held_behind_a_barrier_is_not_consumed():
+    """The window bounds it; rows of the others still come through, more than a window of them."""
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b", "c"), SMALL)
+        out = {name: nodes[name].exchange(("c",), inputs=[]) for name in ("a", "b")}
+        into = nodes["c"].exchange(("c",), inputs=["a", "b"])
+        got = []
+
+        async def consume():
+            async for event in into:
+                got.append(told(event))
+
+        async def hurry():
+            await out["a"].send(numbered(0, 1))
+            await out["a"].barrier(BARRIER)
+            for row in range(100):
+                await out["a"].send(numbered(row, 1, 4 * KIB))
+            await out["a"].end()
+
+        def used():
+            a = nodes["c"].receiver.statistics().peers.get("a")
+            return a.channels["orders"].window_used_bytes if a and a.channels else 0
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consume)
+            tasks.start_soon(hurry)
+            await eventually(lambda: used() > SMALL.window_bytes - 10 * KIB)
+            for row in range(100):
+                await out["b"].send(numbered(row, 1, 4 * KIB))
+            await eventually(lambda: len(got) == 101)
+            held = into.statistics()
+            assert (held.aligning, held.missing) == (7, {"b"})
+            assert SMALL.window_bytes >= held.held_bytes > SMALL.window_bytes - 10 * KIB
+            await eventually(lambda: used() == into.statistics().held_bytes)
+            assert ("a", [0]) in got
+            assert [event for event in got if event[0] == "b"] == [("b", [n]) for n in range(100)]
+            await out["b"].barrier(BARRIER)
+            await out["b"].end()
+        rest = got[101:]
+        assert rest[0] == (None, Barrier(BARRIER, "orders"))
+        assert [event for event in rest if event[0] == "a"] == [
+            *(("a", [n]) for n in range(100)),
+            ("a", End("orders")),
+        ]
+
+
+@limited
+async def test_the_own_node_keeps_to_the_same_rules():
+    """Its rows wait behind its barrier within its window, and the barrier needs no room."""
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"), SMALL)
+        own = nodes["a"].exchange(("a",), inputs=["a", "b"])
+        other = nodes["b"].exchange(("a",), inputs=[])
+        sent = []
+
+        async def send():
+            await own.send(numbered(0, 15, 4 * KIB))  # the window is full
+            await own.barrier(BARRIER)
+            sent.append("barrier")
+            for row in range(50):
+                await own.send(numbered(row, 1, 4 * KIB))
+            sent.append("rows")
+            await own.end()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            await eventually(lambda: sent == ["barrier"])
+            got = [told(await anext(own))]
+            assert got == [("a", list(range(15)))]
+            await other.send(numbered(7, 1))
+            assert told(await anext(own)) == ("b", [7])
+            await eventually(lambda: sent == ["barrier"])
+            await other.barrier(BARRIER)
+            await other.end()
+            got = [told(event) async for event in own]
+        assert got[0] == (None, Barrier(BARRIER, "orders"))
+        assert [event for event in got if event[0] == "a"] == [
+            *(("a", [n]) for n in range(50)),
+            ("a", End("orders")),
+        ]
+
+
+@limited
+async def test_a_barrier_that_is_sent_twice_comes_out_once():
+    """By the operator and by whoever fans it out over all channels."""
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"))
+        sender = nodes["a"].sender
+        out = nodes["a"].exchange(("b",), inputs=[])
+        await out.barrier(BARRIER)
+        await sender.fan_out_barrier(["b"], BARRIER)
+        await out.send(numbered(0, 1))
+        await out.end()
+        into = nodes["b"].exchange(("b",), inputs=["a"])
+        assert [told(event) async for event in into] == [
+            (None, Barrier(BARRIER, "orders")),
+            ("a", [0]),
+            ("a", End("orders")),
+        ]
+        assert into.statistics().drops == {"duplicate": 1}
+
+
+@limited
+async def test_a_skipped_checkpoint_is_told_and_an_aborted_one_lets_go():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b", "c"))
+        out = {name: nodes[name].exchange(("c",), inputs=[]) for name in ("a", "b")}
+        into = nodes["c"].exchange(("c",), inputs=["a", "b"])
+        got = []
+
+        async def consume():
+            async for event in into:
+                got.append(told(event))
+
+        def checkpoint(number):
+            return CheckpointBarrier(CheckpointId(number))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consume)
+            await out["a"].barrier(checkpoint(1))
+            await out["a"].send(numbered(1, 1))
+            await eventually(lambda: into.statistics().held_messages == 1)
+            await out["b"].barrier(checkpoint(2))
+            await eventually(lambda: len(got) == 2)
+            assert got == [(None, Superseded(1, by=2)), ("a", [1])]
+            await out["b"].send(numbered(2, 1))
+            await eventually(lambda: into.statistics().held_messages == 1)
+            into.abort(2)  # while the consumer waits
+            await eventually(lambda: len(got) == 3)
+            await out["a"].barrier(checkpoint(2))
+            await out["a"].watermark(5)
+            for exchange in out.values():
+                await exchange.watermark(5)
+                await exchange.end()
+        assert got[2] == ("b", [2])
+        assert (None, Watermark(5, "orders")) in got[3:]
+        assert not any(isinstance(message, Barrier) for _, message in got)
+        assert into.statistics().drops == {"late": 1}
+
+
+@limited
+async def test_a_node_that_is_no_input_is_told_of_once_and_not_waited_for():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b", "c"), SMALL)
+        out = {name: nodes[name].exchange(("c",), inputs=[]) for name in ("a", "b")}
+        into = nodes["c"].exchange(("c",), inputs=["a"])
+        for _ in range(3):
+            await out["b"].send(numbered(0, 1))
+        await nodes["b"].sender.flush()
+        await out["a"].send(numbered(1, 1))
+        await out["a"].barrier(BARRIER)
+        await out["a"].end()
+        with pytest.raises(ConfigError, match="peer b sends on 'orders' but is not among the inp"):
+            await anext(into)
+        assert [told(event) async for event in into] == [
+            ("a", [1]),
+            (None, Barrier(BARRIER, "orders")),
+            ("a", End("orders")),
+        ]
+        assert into.statistics().drops == {"stranger": 3}
+
+
+@limited
+async def test_all_who_iterate_stop_when_the_last_input_has_ended():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"))
+        out = nodes["a"].exchange(("b",), inputs=[])
+        into = nodes["b"].exchange(("b",), inputs=["a"])
+        got = []
+
+        async def consume():
+            async for event in into:
+                got.append(told(event))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(consume)
+            await anyio.wait_all_tasks_blocked()
+            await out.end()
+        assert got == [("a", End("orders"))]
+
+
+@limited
+async def test_a_cancelled_consumer_loses_nothing():
+    async with AsyncExitStack() as stack:
+        nodes = await cluster(stack, ("a", "b"), SMALL)
+        out = nodes["a"].exchange(("b",), inputs=[])
+        into = nodes["b"].exchange(("b",), inputs=["a"])
+        got = []
+
+        async def send():
+            for row in range(100):
+                await out.send(numbered(row, 1, 4 * KIB))
+            await out.end()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(send)
+            while len(got) < 101:
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    got.append(told(await anext(into)))
+                await checkpoint()
+        assert got == [*(("a", [n]) for n in range(100)), ("a", End("orders"))]
+
+
 # -- nodes that are not there -----------------------------------------------------------------
 
 
@@ -324,6 +590,99 @@ async def test_a_node_that_leaves_before_its_end_is_an_error():
             await sender.open_channel("b", "orders")
         with pytest.raises(PeerLostError, match="peer a left before the end of 'orders'"):
             await anext(exchange)
+
+
+async def two_that_send(receiver):
+    """Peers made by hand, of whom a has delivered a barrier and a row behind it."""
+    a = await Raw.greeted(receiver.local_addr, "a", channel="orders")
+    b = await Raw.greeted(receiver.local_addr, "b", channel="orders")
+    await a.send_batch(numbered(0, 1))
+    await a.send(barrier_frame(a), a.data(numbered(1, 1)))
+    return a, b
+
+
+def barrier_frame(peer):
+    return peer.frame(Kind.BARRIER, control.encode_barrier(BARRIER, peer.sequence))
+
+
+@pytest.mark.parametrize("how", ["lost", "restarted"])
+@limited
+async def test_an_input_that_is_gone_is_told_once_behind_all_that_came_of_it(how):
+    """Also behind what is held; and nothing of it, nor of its next life, comes afterwards."""
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("c", config=HASTY))
+        own = await stack.enter_async_context(ShuffleSender("c", config=HASTY))
+        into = Node(own, receiver, None).exchange(("c",), inputs=["a", "b"])
+        a, b = await two_that_send(receiver)
+        assert told(await anext(into)) == ("a", [0])
+        got = []
+
+        async def consume():
+            try:
+                async for event in into:
+                    got.append(told(event))
+            except RemoteError as error:
+                got.append(type(error))
+                async for event in into:
+                    got.append(told(event))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(consume)
+            await eventually(lambda: into.statistics().held_messages == 1)
+            a.stream.close()
+            if how == "restarted":
+                again = await Raw.greeted(receiver.local_addr, "a", channel="orders", incarnation=2)
+                await again.send_batch(numbered(2, 1))
+                await eventually(lambda: into.statistics().drops == {"departed": 1})
+                assert receiver.statistics().peers["a"].channels["orders"].window_used_bytes == 0
+            await eventually(lambda: into.statistics().held_messages == 2)
+            await b.send_batch(numbered(9, 1))
+            await eventually(lambda: got == [("b", [9])])
+            await b.send(barrier_frame(b), b.frame(Kind.END))
+        error = PeerRestartedError if how == "restarted" else PeerLostError
+        assert got[1] == (None, Barrier(BARRIER, "orders"))
+        assert got.index(("a", [1])) == got.index(error) - 1
+        assert sorted(map(str, got[2:])) == sorted(
+            map(str, [("a", [1]), error, ("b", End("orders"))])
+        )
+
+
+@limited
+async def test_the_loss_of_an_input_that_is_waited_for_is_told_before_the_barrier():
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("c", config=HASTY))
+        own = await stack.enter_async_context(ShuffleSender("c", config=HASTY))
+        into = Node(own, receiver, None).exchange(("c",), inputs=["a", "b"])
+        a, b = await two_that_send(receiver)
+        assert told(await anext(into)) == ("a", [0])
+        b.stream.close()
+        with pytest.raises(PeerLostError, match="peer b is gone"):
+            await anext(into)
+        await a.send(a.frame(Kind.END))
+        assert [told(event) async for event in into] == [
+            (None, Barrier(BARRIER, "orders")),
+            ("a", [1]),
+            ("a", End("orders")),
+        ]
+
+
+@limited
+async def test_a_barrier_that_skips_a_frame_never_comes_out():
+    """It says which frame it follows; the input that got it wrong is cut off, and told so."""
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("c", config=HASTY))
+        own = await stack.enter_async_context(ShuffleSender("c", config=HASTY))
+        into = Node(own, receiver, None).exchange(("c",), inputs=["a"])
+        a = await Raw.greeted(receiver.local_addr, "a", channel="orders")
+        body = control.encode_barrier(BARRIER, 5)
+        await a.send(a.data(numbered(0, 1)), a.frame(Kind.BARRIER, body), a.frame(Kind.END))
+        assert told(await anext(into)) == ("a", [0])
+        with pytest.raises(PeerLostError, match="gap: barrier 2 says it follows 5"):
+            await anext(into)
+        with pytest.raises(StopAsyncIteration):
+            await anext(into)
+        assert receiver.statistics().drops == {"gap": 1}
+        await a.cut_off()
 
 
 @pytest.mark.parametrize("leaves", ["with a goodbye", "without"])

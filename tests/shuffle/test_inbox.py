@@ -11,7 +11,7 @@ from laminar.model import CheckpointBarrier
 from laminar.shuffle import control
 from laminar.shuffle.frames import HEADER, Frame, Kind
 from laminar.shuffle.inbound import InboundSession
-from laminar.shuffle.inbox import Inbox
+from laminar.shuffle.inbox import Inbox, label
 from laminar.shuffle.local import LocalLane
 from laminar.shuffle.messages import Barrier, Close, Hello, Watermark
 
@@ -97,7 +97,7 @@ class TestDrain:
     def test_an_error_waits_until_what_came_before_is_taken_and_is_told_once(self, inbox):
         a, b = Peer(inbox, "a"), Peer(inbox, "b")
         a.send("x", 1)
-        inbox.put_error(["x"], PeerLostError("a is gone"))
+        inbox.put_error(["x"], "a", PeerLostError("a is gone"))
         b.send("x", 2)
         assert marks(inbox.drain_available()) == [("a", "x", 1)]
         with pytest.raises(PeerLostError, match="a is gone"):
@@ -158,7 +158,7 @@ class TestRecv:
     async def test_errors_are_raised_once_behind_what_came_before(self, inbox):
         a = Peer(inbox)
         a.send("x", 1)
-        inbox.put_error(["x"], PeerRestartedError("a restarted"))
+        inbox.put_error(["x"], "a", PeerRestartedError("a restarted"))
         a.send("x", 2)
         assert await inbox.recv() == ("a", Watermark(1, "x"))
         with pytest.raises(PeerRestartedError):
@@ -205,6 +205,55 @@ class TestRecv:
         assert inbox.drain_available() == []
 
 
+class TestInSteps:
+    """Looking at what has arrived, and taking it later."""
+
+    async def test_what_is_fetched_is_consumed_when_it_is_opened(self, inbox):
+        a, b = Peer(inbox, "a"), Peer(inbox, "b")
+        a.send("x", 1)
+        b.send("x", 2)
+        first, second = inbox.fetch(), inbox.fetch()
+        assert inbox.fetch() is None
+        assert (label(first), label(second)) == (("a", 8, False), ("b", 8, False))
+        window = a.session.channels["x"].window
+        assert window.held_control == 1
+        assert inbox.open(second) == ("b", Watermark(2, "x"))
+        assert (a.credits(), b.credits()) == ({}, {0: 1})
+        assert inbox.open(first) == ("a", Watermark(1, "x"))
+        assert window.held_control == 0
+        assert a.credits() == {0: 1}
+
+    async def test_credit_does_not_wait_for_what_is_put_aside(self, inbox):
+        """Or its sender would, although the consumer has taken all it was given."""
+        a, b = Peer(inbox, "a"), Peer(inbox, "b")
+        a.send("x", 1)
+        b.send("x", 2)
+        inbox.open(inbox.fetch())
+        inbox.fetch()
+        assert a.credits() == {}
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inbox.wait)
+            await anyio.wait_all_tasks_blocked()
+            assert a.credits() == {0: 1}
+            inbox.wake()
+
+    async def test_those_who_wait_can_be_woken_for_nothing(self, inbox):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(inbox.wait)
+            tasks.start_soon(inbox.wait)
+            await anyio.wait_all_tasks_blocked()
+            inbox.wake()
+        assert inbox.fetch() is None
+
+    def test_what_is_known_before_opening(self, inbox):
+        lane = LocalLane("me", inbox, 1000, 100)
+        lane.offer(Watermark(1, "x"))
+        inbox.put_error(["x"], "a", PeerLostError("a is gone"))
+        inbox.put_close(["x"], "b", Close("done"))
+        labels = [label(inbox.fetch()) for _ in range(3)]
+        assert labels == [("me", 0, False), ("a", 0, True), ("b", 0, True)]
+
+
 class TestClaiming:
     @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_size=20))
     def test_splits_what_waits_without_changing_its_order(self, sends):
@@ -222,9 +271,9 @@ class TestClaiming:
 
     def test_errors_and_local_messages_stay(self, inbox, supply):
         other = Inbox(supply)
-        lane = LocalLane("me", inbox, 1000)
+        lane = LocalLane("me", inbox, 1000, 100)
         lane.offer(Watermark(1, "y"))
-        inbox.put_error(["x"], PeerLostError("gone"))
+        inbox.put_error(["x"], "a", PeerLostError("gone"))
         inbox.split_off("y", other)
         assert other.drain_available() == []
         assert len(inbox.drain_available()) == 1
@@ -235,7 +284,7 @@ class TestClaiming:
     def test_takes_along_the_loss_of_a_peer(self, inbox, supply, channels):
         """Who claims a channel after its peer was lost must not wait for ever."""
         other = Inbox(supply)
-        inbox.put_error(channels, PeerLostError("gone"))
+        inbox.put_error(channels, "a", PeerLostError("gone"))
         inbox.put_close(channels, "b", Close("done"))
         inbox.split_off("y", other)
         with pytest.raises(PeerLostError):
@@ -252,7 +301,7 @@ class TestClaiming:
         a = Peer(inbox)
         a.send("x", 1)
         a.send("y", 2)
-        inbox._take()  # as recv does; the queue still holds y
+        inbox.open(inbox.fetch())  # as recv does; the queue still holds y
         inbox.split_off("y", Inbox(supply))
         assert a.credits() == {0: 1}
 
@@ -291,7 +340,7 @@ class TestCredit:
     async def test_is_owed_after_any_last_message(self, inbox, supply):
         """One of this process, a farewell or an error as the last one makes no difference."""
         a = Peer(inbox)
-        lane = LocalLane("me", inbox, 1000)
+        lane = LocalLane("me", inbox, 1000, 100)
         a.send("x", 1)
         lane.offer(Watermark(2, "x"))
         await inbox.recv()
@@ -303,7 +352,7 @@ class TestCredit:
         await inbox.recv()
         assert a.credits() == {0: 2}
         a.send("x", 4)
-        inbox.put_error(["x"], PeerLostError("b is gone"))
+        inbox.put_error(["x"], "b", PeerLostError("b is gone"))
         await inbox.recv()
         with pytest.raises(PeerLostError):
             await inbox.recv()

@@ -16,12 +16,12 @@ class Box:
     def __init__(self):
         self.messages = deque()
 
-    def put_local(self, lane, message):
-        self.messages.append((lane, message))
+    def put_local(self, lane, message, size):
+        self.messages.append((lane, message, size))
 
     def take(self):
-        lane, message = self.messages.popleft()
-        lane.take(message)
+        lane, message, size = self.messages.popleft()
+        lane.take(size)
         return message
 
 
@@ -43,7 +43,7 @@ def numbers(messages):
 
 class TestOffer:
     def test_as_much_as_the_window_holds(self, box):
-        lane = LocalLane("me", box, 3 * SIZE)
+        lane = LocalLane("me", box, 3 * SIZE, 8)
         assert [lane.offer(data(number)) for number in range(4)] == [True, True, True, False]
         assert numbers([box.take()]) == [0]
         assert lane.offer(data(4))
@@ -51,7 +51,7 @@ class TestOffer:
         assert numbers([box.take() for _ in range(3)]) == [1, 2, 4]
 
     def test_a_lone_larger_one(self, box):
-        lane = LocalLane("me", box, SIZE // 2)
+        lane = LocalLane("me", box, SIZE // 2, 8)
         assert lane.offer(data(1))
         assert not lane.offer(data(2))
         box.take()
@@ -59,15 +59,23 @@ class TestOffer:
 
     @pytest.mark.parametrize("message", [Watermark(1), Barrier(CheckpointBarrier(1)), End()])
     def test_control_is_bounded_too(self, box, message):
-        lane = LocalLane("me", box, 1000)
-        accepted = 0
-        while lane.offer(message):
-            accepted += 1
-            assert accepted < 1000
-        assert accepted > 1
+        lane = LocalLane("me", box, 1000, 8)
+        assert [lane.offer(message) for _ in range(10)] == [True] * 8 + [False] * 2
+        box.take()
+        assert lane.offer(message)
+        assert not lane.offer(message)
+
+    def test_a_barrier_needs_no_room_for_data(self, box):
+        lane = LocalLane("me", box, SIZE, 8)
+        assert lane.offer(data(1))
+        assert not lane.offer(data(2))
+        assert lane.offer(Barrier(CheckpointBarrier(1)))
+        assert not lane.offer(data(2))
+        assert isinstance(box.take(), Data)
+        assert lane.offer(data(2))
 
     def test_everything_is_given_back(self, box):
-        lane = LocalLane("me", box, 3 * SIZE)
+        lane = LocalLane("me", box, 3 * SIZE, 8)
         for _ in range(20):
             for message in (data(1), Watermark(1), data(2), End()):
                 assert lane.offer(message)
@@ -76,12 +84,12 @@ class TestOffer:
         assert all(lane.offer(data(number)) for number in range(3))
 
     def test_the_node_is_known(self, box):
-        assert LocalLane("me", box, 1).node == "me"
+        assert LocalLane("me", box, 1, 8).node == "me"
 
 
 class TestSend:
     async def test_waits_for_room(self, box):
-        lane = LocalLane("me", box, 2 * SIZE)
+        lane = LocalLane("me", box, 2 * SIZE, 8)
         sent = []
 
         async def produce():
@@ -99,7 +107,7 @@ class TestSend:
         assert numbers(taken) == list(range(6))
 
     async def test_several_senders_all_get_their_turn(self, box):
-        lane = LocalLane("me", box, SIZE)
+        lane = LocalLane("me", box, SIZE, 8)
         taken = []
         async with anyio.create_task_group() as tasks:
             for number in range(5):
@@ -113,7 +121,7 @@ class TestSend:
         assert sorted(numbers(taken)) == list(range(5))
 
     async def test_a_cancelled_send_sends_nothing(self, box):
-        lane = LocalLane("me", box, SIZE)
+        lane = LocalLane("me", box, SIZE, 8)
         await lane.send(data(0))
         with anyio.move_on_after(0):
             await lane.send(data(1))
@@ -124,7 +132,7 @@ class TestSend:
 
     async def test_who_waits_is_not_overtaken(self, box):
         """A large batch would otherwise wait for as long as small ones keep coming."""
-        lane = LocalLane("me", box, 4 * SIZE)
+        lane = LocalLane("me", box, 4 * SIZE, 8)
         for number in range(3):
             assert lane.offer(data(number))
         async with anyio.create_task_group() as tasks:
