@@ -182,10 +182,13 @@ class Proxy:
                         self.cuts += 1
                     break
             else:
-                sink.send_eof()
+                if not self.swallowing:
+                    sink.send_eof()
                 return
         except StreamError:
             pass
+        if self.swallowing:
+            return  # the end of one side is news that does not get through either
         for stream in ends:
             stream.close()
 
