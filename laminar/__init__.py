@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
-    from laminar.config import ShuffleConfig
+    from laminar.config import ShuffleConfig, TlsConfig
     from laminar.errors import (
         BatchTooLargeError,
         ChannelEndedError,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         StreamBrokenError,
         StreamClosedError,
         StreamError,
+        StreamUntrustedError,
         UnknownPeerError,
         UnsupportedKeyError,
         WorkerError,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
         NodeId,
         VNode,
         node_id,
+        node_uri,
     )
     from laminar.shuffle.aligner import BarrierAligner, Superseded
     from laminar.shuffle.exchange import Exchange
@@ -76,7 +78,7 @@ __version__ = "0.1.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
-    "laminar.config": ("ShuffleConfig",),
+    "laminar.config": ("ShuffleConfig", "TlsConfig"),
     "laminar.errors": (
         "BatchTooLargeError",
         "ChannelEndedError",
@@ -98,6 +100,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "StreamBrokenError",
         "StreamClosedError",
         "StreamError",
+        "StreamUntrustedError",
         "UnknownPeerError",
         "UnsupportedKeyError",
         "WorkerError",
@@ -111,6 +114,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "NodeId",
         "VNode",
         "node_id",
+        "node_uri",
     ),
     "laminar.shuffle.aligner": ("BarrierAligner", "Superseded"),
     "laminar.shuffle.exchange": ("Exchange",),
@@ -166,7 +170,9 @@ __all__ = [
     "StreamBrokenError",
     "StreamClosedError",
     "StreamError",
+    "StreamUntrustedError",
     "Superseded",
+    "TlsConfig",
     "UnknownPeerError",
     "UnsupportedKeyError",
     "VNode",
@@ -174,6 +180,7 @@ __all__ = [
     "WorkerError",
     "__version__",
     "node_id",
+    "node_uri",
 ]
 
 

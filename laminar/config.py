@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 from laminar.errors import ConfigError
@@ -14,7 +15,30 @@ CHANNELS_MAX = 1024
 ABORTED_CHECKPOINTS_MAX = 1024
 """Most aborted checkpoints that an aligner remembers one by one before it sees a newer one."""
 
+KEYS_MAX = 8
+KEY_BYTES_MIN = 16
+
 Compression = Literal["lz4", "zstd"]
+Validation = Literal["full", "layout"]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Where TLS finds who this node is and whom it trusts: three files in PEM.
+
+    Connections are TLS 1.3, and both sides show a certificate. That of a node names it by a
+    URI, ``laminar://<cluster>/<node>`` (see :func:`laminar.node_uri`), among its subject
+    alternative names. Files that change are read again for the next connection.
+    """
+
+    certificate: str | Path
+    """This node's certificate, followed by those between it and the authority's, if any."""
+
+    key: str | Path
+    """The certificate's private key, not encrypted."""
+
+    ca: str | Path
+    """The certificates of the authorities whose nodes are trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +51,21 @@ class ShuffleConfig:
 
     cluster: str = "laminar"
     """Name of the cluster; a peer of another cluster is refused."""
+
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """Keys that the nodes share, each of 16 random bytes or more (``secrets.token_bytes(32)``).
+
+    With any, both sides of every connection prove that they have one in common before
+    anything else. The first one is tried first and all are valid, so that a new key is
+    brought in by giving it to every node as the second one, then as the first one, and then
+    taking the old one away. Nothing is encrypted: that is what ``tls`` is for.
+    """
+
+    tls: TlsConfig | None = None
+    """Encrypt every connection, and have both sides show a certificate that names them."""
+
+    allow_unauthenticated: bool = False
+    """Listen beyond this machine without ``keys`` or ``tls``, for whoever can connect."""
 
     window_bytes: int = 8 * MIB
     """Most bytes of data per channel that are sent and not yet consumed.
@@ -54,18 +93,25 @@ class ShuffleConfig:
     channels_max: int = 1024
     """Most channels that one peer may open; no more than 1024, so that a greeting names all."""
 
-    validate_full: bool = False
-    """Check every value of every batch received, not only its layout.
+    validate: Validation | None = None
+    """Check every value of every batch received (``full``), or only its ``layout``.
 
-    pyarrow can be made to crash by a batch with forged offsets. Turn this on where peers are
-    not trusted; it reads all data once more.
+    pyarrow can be made to crash by a batch with forged offsets. Checking the values reads all
+    data once more, so by default it is done when peers are authenticated by neither ``keys``
+    nor ``tls``.
     """
 
     peers_max: int = 1024
     """Most peers that a receiver serves at once."""
 
+    connections_max: int = 2048
+    """Most connections that a receiver has accepted and not closed yet."""
+
     handshakes_max: int = 256
     """Most accepted connections that may be busy introducing themselves."""
+
+    handshakes_per_s: float = 500.0
+    """Most connections accepted in a second, on average; those of one second may come at once."""
 
     dial_timeout_s: float = 5.0
     """Longest time for one attempt to connect and shake hands."""
@@ -94,10 +140,10 @@ class ShuffleConfig:
     def __post_init__(self) -> None:
         if not 1 <= len(self.cluster) <= 128:
             raise ConfigError(f"cluster has 1 to 128 characters, got {len(self.cluster)}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith(("_bytes", "_max", "_s")) and not value > 0:
-                raise ConfigError(f"{field.name} must be greater than 0, got {value!r}")
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name.endswith(("_bytes", "_max", "_s")) and not value > 0:
+                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
         self._check_order("coalesce_bytes", "target_frame_bytes", "max_frame_bytes")
         self._check_order("backoff_initial_s", "backoff_max_s")
         self._check_order("keepalive_interval_s", "keepalive_timeout_s")
@@ -109,6 +155,37 @@ class ShuffleConfig:
             )
         if self.compression not in (None, "lz4", "zstd"):
             raise ConfigError(f"compression is None, 'lz4' or 'zstd', got {self.compression!r}")
+        if self.validate not in (None, "full", "layout"):
+            raise ConfigError(f"validate is None, 'full' or 'layout', got {self.validate!r}")
+        self._check_keys()
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether peers have to show who they are."""
+        return bool(self.keys) or self.tls is not None
+
+    @property
+    def validates_values(self) -> bool:
+        """Whether every value of every batch received is checked."""
+        if self.validate is None:
+            return not self.authenticated
+        return self.validate == "full"
+
+    def _check_keys(self) -> None:
+        """Without ever showing one."""
+        keys: object = self.keys
+        if not isinstance(keys, tuple) or not all(type(key) is bytes for key in keys):
+            raise ConfigError("keys is a tuple of bytes, also when it is only one: (key,)")
+        if len(self.keys) > KEYS_MAX:
+            raise ConfigError(f"keys are at most {KEYS_MAX}, got {len(self.keys)}")
+        if len(set(self.keys)) < len(self.keys):
+            raise ConfigError("keys holds the same key twice")
+        for number, key in enumerate(self.keys):
+            if len(key) < KEY_BYTES_MIN:
+                raise ConfigError(
+                    f"keys[{number}] has {len(key)} bytes, fewer than {KEY_BYTES_MIN}; make one "
+                    "with secrets.token_bytes(32)"
+                )
 
     def _check_order(self, *names: str) -> None:
         for smaller, larger in pairwise(names):

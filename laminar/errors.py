@@ -20,6 +20,7 @@
     │   └── FanOutError            some peers of a fan-out failed; it names each
     ├── StreamError                the seam in ``laminar.net``; drivers turn it into the above
     │   ├── StreamBrokenError      reset, unreachable, timed out
+    │   ├── StreamUntrustedError   the other side could not show who it is
     │   └── StreamClosedError      closed on this side
     └── JobError                   a ``laminar shuffle`` run
         ├── InputError             an input file is missing, corrupt or does not fit
@@ -128,6 +129,21 @@ class StreamError(LaminarError):
 
 class StreamBrokenError(StreamError):
     """The other side or the network broke the stream."""
+
+
+class StreamUntrustedError(StreamError):
+    """The other side could not show who it is, or did not trust this side; it is closed.
+
+    ``reason`` is a short stable word, used as the label of the drop counter.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[StreamUntrustedError], tuple[str, str]]:
+        return StreamUntrustedError, (self.reason, self.detail)
 
 
 class StreamClosedError(StreamError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import NewType
+from urllib.parse import quote
 
 from laminar.errors import ConfigError
 
@@ -39,6 +40,14 @@ def node_id(text: str) -> NodeId:
     if not all("!" <= character <= "~" for character in text):
         raise ConfigError(f"a node id is printable ASCII without spaces, got {text!r}")
     return NodeId(text)
+
+
+def node_uri(cluster: str, node: str) -> str:
+    """How a certificate names a node: ``laminar://<cluster>/<node>``, percent-encoded.
+
+    Both parts are encoded but for letters, digits, and ``-._~``, so that every name has one URI.
+    """
+    return f"laminar://{quote(cluster, safe='')}/{quote(node, safe='')}"
 
 
 class BarrierFlags(IntFlag):

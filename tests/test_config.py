@@ -13,7 +13,8 @@ from laminar.errors import ConfigError
 LIMITS = [
     field.name
     for field in dataclasses.fields(ShuffleConfig)
-    if field.name not in {"cluster", "compression", "validate_full"}
+    if field.name
+    not in {"cluster", "keys", "tls", "allow_unauthenticated", "compression", "validate"}
 ]
 
 

@@ -183,7 +183,7 @@ class Proxy:
                     break
             else:
                 if not self.swallowing:
-                    sink.send_eof()
+                    await sink.send_eof()
                 return
         except StreamError:
             pass

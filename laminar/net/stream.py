@@ -29,7 +29,7 @@ class ByteStream(Protocol):
     async def receive_into(self, buffer: memoryview) -> int:
         """Receive at least one byte into ``buffer``; return how many, 0 at the end."""
 
-    def send_eof(self) -> None:
+    async def send_eof(self) -> None:
         """Tell the other side that nothing more follows. Receiving goes on."""
 
     def close(self) -> None:

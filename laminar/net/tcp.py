@@ -8,6 +8,7 @@ buffer. The transports of asyncio would copy both ways.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from collections.abc import Sequence
 
@@ -44,6 +45,20 @@ def parse_addr(addr: str) -> tuple[str, int]:
 def format_addr(host: str, port: int) -> str:
     """The inverse of :func:`parse_addr`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reaches_beyond_loopback(addr: str) -> bool:
+    """Whether other machines can connect to the bound address ``addr``.
+
+    A host that is no IP address is not one of the system's network.
+    """
+    host, _ = parse_addr(addr)
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return not (mapped or ip).is_loopback
 
 
 class TcpStream:
@@ -85,7 +100,7 @@ class TcpStream:
             await self._breathe()
             return count
 
-    def send_eof(self) -> None:
+    async def send_eof(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:

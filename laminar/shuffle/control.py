@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgpack
 import pyarrow as pa
 
+from laminar.config import KEYS_MAX
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import (
     BarrierFlags,
@@ -25,8 +26,9 @@ from laminar.model import (
     VNode,
     node_id,
 )
+from laminar.shuffle.authentication import KEY_ID_BYTES, NONCE_BYTES, PROOF_BYTES
 from laminar.shuffle.frames import HEADER, Kind
-from laminar.shuffle.messages import Close, Hello, Welcome
+from laminar.shuffle.messages import Challenge, Close, Hello, Proof, Welcome
 
 CHANNEL_NAME_BYTES_MAX = 128
 CLUSTER_NAME_LENGTH_MAX = 128
@@ -47,25 +49,62 @@ T = TypeVar("T")
 
 def encode_hello(hello: Hello) -> bytes:
     """The body of a HELLO frame."""
-    return _pack(
-        {
-            "cluster": hello.cluster,
-            "node": hello.node,
-            "incarnation": hello.incarnation,
-            "round": hello.round,
-        }
-    )
+    fields: dict[str, object] = {
+        "cluster": hello.cluster,
+        "node": hello.node,
+        "incarnation": hello.incarnation,
+        "round": hello.round,
+    }
+    if hello.key_ids:
+        fields |= {"nonce": hello.nonce, "keys": list(hello.key_ids)}
+    return _pack(fields)
 
 
 def decode_hello(body: bytes) -> Hello:
     """The inverse of :func:`encode_hello`; checks every field."""
     fields = _unpack("Hello", body)
+    keyed = "keys" in fields
     return Hello(
         cluster=_text(fields, "cluster", CLUSTER_NAME_LENGTH_MAX),
         node=_node(fields),
         incarnation=Incarnation(_unsigned(fields, "incarnation")),
         round=_unsigned(fields, "round", minimum=1),
+        nonce=_bytes(fields, "nonce", NONCE_BYTES) if keyed else b"",
+        key_ids=_key_ids(fields) if keyed else (),
     )
+
+
+def encode_challenge(challenge: Challenge) -> bytes:
+    """The body of a CHALLENGE frame."""
+    return _pack(
+        {
+            "node": challenge.node,
+            "nonce": challenge.nonce,
+            "key": challenge.key_id,
+            "proof": challenge.proof,
+        }
+    )
+
+
+def decode_challenge(body: bytes) -> Challenge:
+    """The inverse of :func:`encode_challenge`; checks every field."""
+    fields = _unpack("Challenge", body)
+    return Challenge(
+        node=_node(fields),
+        nonce=_bytes(fields, "nonce", NONCE_BYTES),
+        key_id=_bytes(fields, "key", KEY_ID_BYTES),
+        proof=_bytes(fields, "proof", PROOF_BYTES),
+    )
+
+
+def encode_proof(proof: Proof) -> bytes:
+    """The body of a PROOF frame."""
+    return _pack({"proof": proof.proof})
+
+
+def decode_proof(body: bytes) -> Proof:
+    """The inverse of :func:`encode_proof`; checks every field."""
+    return Proof(_bytes(_unpack("Proof", body), "proof", PROOF_BYTES))
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
@@ -249,6 +288,22 @@ def _text(fields: Mapping[str, object], key: str, maximum: int, minimum: int = 1
     if not minimum <= len(value) <= maximum:
         raise ProtocolError("control", f"{key!r} has {len(value)} characters")
     return value
+
+
+def _bytes(fields: Mapping[str, object], key: str, size: int) -> bytes:
+    value = _field(fields, key, bytes)
+    if len(value) != size:
+        raise ProtocolError("control", f"{key!r} has {len(value)} bytes")
+    return value
+
+
+def _key_ids(fields: Mapping[str, object]) -> tuple[bytes, ...]:
+    ids = _field(fields, "keys", list)
+    if not 1 <= len(ids) <= KEYS_MAX:
+        raise ProtocolError("control", f"'keys' has {len(ids)} entries")
+    if not all(isinstance(key_id, bytes) and len(key_id) == KEY_ID_BYTES for key_id in ids):
+        raise ProtocolError("control", f"'keys' holds anything but {KEY_ID_BYTES} bytes each")
+    return tuple(ids)
 
 
 def _node(fields: Mapping[str, object]) -> NodeId:

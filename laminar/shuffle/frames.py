@@ -21,6 +21,8 @@ from laminar.errors import ProtocolError
 
 PREFACE = struct.Struct("<4sHH")
 MAGIC = b"LMNR"
+_TLS = (b"\x15\x03", b"\x16\x03")
+"""How an alert and a handshake of TLS begin."""
 VERSION_MIN = 1
 VERSION_MAX = 1
 
@@ -60,6 +62,8 @@ class Kind:
     PING: Final = 20
     PONG: Final = 21
     CLOSE: Final = 22
+    CHALLENGE: Final = 23
+    PROOF: Final = 24
 
 
 KIND_NAMES: Final = {value: name for name, value in vars(Kind).items() if isinstance(value, int)}
@@ -106,7 +110,8 @@ def negotiate(preface: bytes) -> int:
     """
     magic, low, high = PREFACE.unpack(preface)
     if magic != MAGIC:
-        raise ProtocolError("magic", f"not a Laminar peer: it began with {preface[:4]!r}")
+        hint = " (TLS: set ShuffleConfig.tls on both sides)" if preface[:2] in _TLS else ""
+        raise ProtocolError("magic", f"not a Laminar peer: it began with {preface[:4]!r}{hint}")
     version = min(high, VERSION_MAX)
     if low > high or version < max(low, VERSION_MIN):
         raise ProtocolError(

@@ -52,7 +52,7 @@ class InboundChannel:
         self.window = ReceiveWindow(session.config.window_bytes, session.config.control_frames_max)
         self.batches = 0
         self.bytes = 0
-        self._decoder = BatchDecoder(validate_full=session.config.validate_full)
+        self._decoder = BatchDecoder(validate_full=session.config.validates_values)
 
     def take(self, frame: Frame) -> ChannelMessage:
         """The message in the oldest frame of this channel, which is thereby consumed.

@@ -27,17 +27,18 @@ from laminar.errors import (
     UnknownPeerError,
 )
 from laminar.net.stream import ByteStream, Network, receive_exactly
+from laminar.net.tls import certified
 from laminar.shuffle.arrow import batches_of
+from laminar.shuffle.authentication import NONCE_BYTES
 from laminar.shuffle.backoff import backoff_s
 from laminar.shuffle.frames import (
     PREFACE,
     FrameDecoder,
     encode_preface,
-    negotiate,
 )
 from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import ChannelMessage, Data
-from laminar.shuffle.outbound import OutboundSession
+from laminar.shuffle.outbound import OutboundSession, State
 from laminar.shuffle.outbound_channel import OutboundChannel
 from laminar.shuffle.vigil import Vigil
 
@@ -211,11 +212,16 @@ class Link:
         """Connect and shake hands once, with the address as it is now."""
         stream = await self._network.connect(await self._resolve())
         try:
-            await stream.send_vectored([encode_preface(), self.session.hello()])
-            negotiate(await receive_exactly(stream, PREFACE.size))
+            self.session.check_certificate(await certified(stream))
+            nonce = self._rng.randbytes(NONCE_BYTES)
+            await stream.send_vectored([encode_preface(), self.session.hello(nonce)])
+            self.session.on_preface(await receive_exactly(stream, PREFACE.size))
             decoder = FrameDecoder(_no_data)
             decoder.open_for_data(_no_data, 0)
-            await self._receive(stream, decoder)
+            while self.session.state is State.GREETING:
+                await self._receive(stream, decoder)
+                if proof := self.session.take_proof():
+                    await stream.send_vectored([proof])
         except BaseException:
             self.session.detach()
             stream.close()
@@ -282,7 +288,7 @@ class Link:
                 else:
                     self.writer_sleeps = sleeps = anyio.Event()
                     await sleeps.wait()
-            stream.send_eof()
+            await stream.send_eof()
         except StreamError:
             stream.close()  # the reader hears of it, and ends the connection
         finally:

@@ -69,11 +69,35 @@ class Hello:
     incarnation: Incarnation
     round: int
     """Number of this connection within the session; a newer one supersedes an older one."""
+    nonce: bytes = b""
+    """Random bytes of this connection; empty without keys."""
+    key_ids: tuple[bytes, ...] = ()
+    """The keys that the sender has, in order of preference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The answer to a ``Hello`` with keys: the receiver has one of them, and asks for proof."""
+
+    node: NodeId
+    nonce: bytes
+    """Random bytes of this connection."""
+    key_id: bytes
+    """The key that both are to use."""
+    proof: bytes
+    """That the receiver has the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The answer to a ``Challenge``: the sender has the key too."""
+
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The answer to ``Hello``: the connection is open."""
+    """The answer to ``Hello``, or to ``Proof``: the connection is open."""
 
     node: NodeId
     incarnation: Incarnation

@@ -5,7 +5,7 @@ Pure: messages and frames go in, buffers to send come out. Who dials, waits and 
 
 States of the session, by what has happened to its newest connection::
 
-    DETACHED ──hello()──▶ GREETING ──on_frame(Welcome)──▶ OPEN
+    DETACHED ──hello()──▶ GREETING ──on_frame(Welcome)──▶ OPEN      (with keys: Challenge first)
         ▲                    │                             │
         └────────────────────┴──────────detach()───────────┘
 """
@@ -13,7 +13,7 @@ States of the session, by what has happened to its newest connection::
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 
 import pyarrow as pa
@@ -26,10 +26,11 @@ from laminar.errors import (
     PeerRestartedError,
     ProtocolError,
 )
-from laminar.model import Incarnation, NodeId, VNode
+from laminar.model import Incarnation, NodeId, VNode, node_uri
 from laminar.shuffle import control
 from laminar.shuffle.arrow import size_of, split_rows
-from laminar.shuffle.frames import KIND_NAMES, Frame, Kind, encode_frame
+from laminar.shuffle.frames import KIND_NAMES, Frame, Kind, encode_frame, negotiate
+from laminar.shuffle.introduction import Introduction
 from laminar.shuffle.messages import (
     ChannelMessage,
     Close,
@@ -82,6 +83,8 @@ class OutboundSession:
         self._flush_sent = 0
         self._flush_covers = 0
         self._goodbye = b""
+        self._introduction: Introduction | None = None
+        self._proof = b""
         self.said_goodbye = False
         """Whether ``Close`` was handed to the connection: nothing follows."""
 
@@ -185,18 +188,45 @@ class OutboundSession:
 
     # -- the connection ------------------------------------------------------------------
 
-    def hello(self) -> bytes:
-        """Begin a new connection: the frame that introduces this side."""
+    def check_certificate(self, certified: Collection[str] | None) -> None:
+        """Check that the certificate with these URIs is the peer's; None without TLS.
+
+        Raises :class:`~laminar.errors.ProtocolError` when it is not.
+        """
+        uri = node_uri(self._config.cluster, self.peer)
+        if certified is not None and uri not in certified:
+            raise ProtocolError("certificate", f"the certificate of {self.peer} lacks {uri}")
+
+    def hello(self, nonce: bytes = b"") -> bytes:
+        """Begin a new connection: the frame that introduces this side.
+
+        ``nonce`` is of random bytes, never used twice; without keys it is not needed.
+        """
         self.round += 1
         self.state = State.GREETING
         hello = Hello(self._config.cluster, self._local, self.incarnation, self.round)
-        return encode_frame(Kind.HELLO, control.encode_hello(hello))
+        self._introduction = Introduction(hello, self._config.keys, nonce)
+        return self._introduction.frame
+
+    def on_preface(self, preface: bytes) -> None:
+        """Take in the first bytes from the peer.
+
+        Raises :class:`~laminar.errors.ProtocolError` when they are not of this protocol.
+        """
+        negotiate(preface)
+        if self._introduction is not None:
+            self._introduction.peer_preface = preface
+
+    def take_proof(self) -> bytes:
+        """The answer to the peer's challenge, once; empty when there is none to give."""
+        proof, self._proof = self._proof, b""
+        return proof
 
     def detach(self) -> None:
         """The connection is gone; what it did not deliver waits for the next one."""
         self.state = State.DETACHED
         self.said_goodbye = False
-        self._pong, self._ping = None, False
+        self._pong, self._ping, self._proof = None, False, b""
 
     def on_frame(self, frame: Frame) -> None:
         """Take in a frame from the peer; some channels may have room afterwards.
@@ -206,10 +236,16 @@ class OutboundSession:
         body = frame.body_bytes()
         if frame.kind == Kind.CLOSE:
             self._on_close(control.decode_close(body))
-        if self.state is State.GREETING:
-            if frame.kind != Kind.WELCOME:
+        if self.state is State.GREETING and self._introduction is not None:
+            if frame.kind == Kind.CHALLENGE:
+                challenge = control.decode_challenge(body)
+                self._check_identity(challenge.node)
+                self._proof = self._introduction.answer(challenge)
+            elif frame.kind == Kind.WELCOME:
+                self._introduction.check_proven()
+                self._on_welcome(control.decode_welcome(body))
+            else:
                 raise ProtocolError("order", f"{KIND_NAMES[frame.kind]} instead of Welcome")
-            self._on_welcome(control.decode_welcome(body))
         elif frame.kind == Kind.CREDIT:
             self._on_credit(frame)
         elif frame.kind == Kind.PONG:
@@ -226,9 +262,12 @@ class OutboundSession:
             raise HandshakeRefusedError(f"peer {self.peer} refused the connection: {close.reason}")
         raise PeerLostError(f"peer {self.peer} closed the connection: {close.reason}")
 
+    def _check_identity(self, found: NodeId) -> None:
+        if found != self.peer:
+            raise ProtocolError("identity", f"expected peer {self.peer}, found {found}")
+
     def _on_welcome(self, welcome: Welcome) -> None:
-        if welcome.node != self.peer:
-            raise ProtocolError("identity", f"expected peer {self.peer}, found {welcome.node}")
+        self._check_identity(welcome.node)
         if self._peer_incarnation not in (None, welcome.incarnation):
             raise PeerRestartedError(
                 f"peer {self.peer} restarted: what was sent to it before may be lost"

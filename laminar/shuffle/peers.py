@@ -17,26 +17,18 @@ from laminar.shuffle.messages import Hello
 class Peers:
     """The sessions of a receiver, one per peer."""
 
-    def __init__(
-        self, local: NodeId, config: ShuffleConfig, mailbox_of: Callable[[str], Mailbox]
-    ) -> None:
+    def __init__(self, config: ShuffleConfig, mailbox_of: Callable[[str], Mailbox]) -> None:
         self.sessions: dict[NodeId, InboundSession] = {}
-        self._local = local
         self._config = config
         self._mailbox_of = mailbox_of
 
     def greet(self, hello: Hello) -> tuple[InboundSession, InboundSession | None]:
         """The session that ``hello`` belongs to, and the one it puts an end to, if any.
 
-        A newer incarnation ends the session of the older one. Raises
+        The peer has proven who it is, see :mod:`laminar.shuffle.greeting`. A newer
+        incarnation ends the session of the older one. Raises
         :class:`~laminar.errors.ProtocolError` when the peer may not come in.
         """
-        if hello.cluster != self._config.cluster:
-            raise ProtocolError(
-                "cluster", f"this is cluster {self._config.cluster!r}, not {hello.cluster!r}"
-            )
-        if hello.node == self._local:
-            raise ProtocolError("identity", f"{hello.node} is this node's own id")
         current = self.sessions.get(hello.node)
         if current is not None and hello.incarnation <= current.incarnation:
             if hello.incarnation < current.incarnation:

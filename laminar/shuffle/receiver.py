@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +18,7 @@ from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
 from laminar.config import ShuffleConfig
 from laminar.errors import (
     ClosedError,
+    ConfigError,
     PeerLostError,
     PeerRestartedError,
     ProtocolError,
@@ -23,27 +26,24 @@ from laminar.errors import (
     StreamBrokenError,
     StreamClosedError,
     StreamError,
+    StreamUntrustedError,
 )
 from laminar.model import Incarnation, NodeId, node_id
-from laminar.net.stream import ByteStream, Listener, Network, SendBuffer, receive_exactly
+from laminar.net.stream import ByteStream, Listener, Network, SendBuffer
 from laminar.net.tasks import leave
-from laminar.net.tcp import TcpNetwork, parse_addr
+from laminar.net.tcp import TcpNetwork, parse_addr, reaches_beyond_loopback
+from laminar.net.tls import TlsNetwork, certified
 from laminar.shuffle import control
-from laminar.shuffle.frames import (
-    KIND_NAMES,
-    PREFACE,
-    Frame,
-    FrameDecoder,
-    Kind,
-    encode_frame,
-    encode_preface,
-    negotiate,
-)
+from laminar.shuffle.admission import Admission
+from laminar.shuffle.authentication import NONCE_BYTES
+from laminar.shuffle.frames import FrameDecoder, Kind, encode_frame
+from laminar.shuffle.greeting import Greeting
 from laminar.shuffle.inbound import InboundSession
 from laminar.shuffle.inbox import Envelope, Inbox
 from laminar.shuffle.liveness import PeerBoard, PeerEvent, PeerState
-from laminar.shuffle.messages import Close
+from laminar.shuffle.messages import Close, Hello
 from laminar.shuffle.peers import Peers
+from laminar.shuffle.reception import receive_hello
 from laminar.shuffle.statistics import PeerStatistics, ReceiverStatistics
 from laminar.shuffle.vigil import Vigil
 
@@ -61,6 +61,7 @@ class _Connection:
         self.stream = stream
         self.session = session
         self.welcome = welcome
+        """The end of the handshake, to be sent first."""
         self.closing = False
         """Whether the writer is to say goodbye."""
         self.closed = anyio.Event()
@@ -95,6 +96,7 @@ class ShuffleReceiver:
         kv: ClusterKv | None = None,
         config: ShuffleConfig | None = None,
         network: Network | None = None,
+        rng: random.Random | None = None,
         incarnation: int | None = None,
     ) -> None:
         parse_addr(addr)
@@ -103,9 +105,13 @@ class ShuffleReceiver:
         self._addr = addr
         self._advertise = advertise
         self._kv = kv
-        self._network = network or TcpNetwork()
+        self._network: Network = network or TcpNetwork()
+        self._tls: TlsNetwork | None = None
+        if self.config.tls is not None:
+            self._network = self._tls = TlsNetwork(self._network, self.config.tls)
+        self._rng = rng or secrets.SystemRandom()
         self._incarnation = Incarnation(time.time_ns() if incarnation is None else incarnation)
-        self._peers = Peers(self.local_id, self.config, self._inbox_of)
+        self._peers = Peers(self.config, self._inbox_of)
         self._connections: dict[NodeId, _Connection] = {}
         self._returns: dict[NodeId, anyio.CancelScope] = {}
         """Of peers whose connection broke: ends the wait for their return."""
@@ -114,7 +120,6 @@ class ShuffleReceiver:
         self._claimed: dict[str, Inbox] = {}
         self._drops: Counter[str] = Counter()
         self._accept_failures = 0
-        self._greeting = 0
         self._listener: Listener | None = None
         self._tasks: TaskGroup | None = None
         self._stack = AsyncExitStack()
@@ -129,13 +134,18 @@ class ShuffleReceiver:
         kv: ClusterKv | None = None,
         config: ShuffleConfig | None = None,
         network: Network | None = None,
+        rng: random.Random | None = None,
         incarnation: int | None = None,
     ) -> Self:
         """A receiver that listens at ``addr`` (``host:port``; port 0 is chosen) in its block.
 
         With a ``kv`` it publishes its address there, or ``advertise`` where peers reach it
         under another one. Entering raises :class:`~laminar.errors.StreamBrokenError` when the
-        address cannot be bound.
+        address cannot be bound, and :class:`~laminar.errors.ConfigError` when other machines
+        can reach it and ``config`` has neither ``keys`` nor ``tls`` nor allows that by name.
+
+        ``network``, ``rng`` and ``incarnation`` are there to be replaced in tests; with
+        ``config.tls``, whose files are read at once, the network's streams are encrypted.
         """
         return cls(
             local_id,
@@ -144,6 +154,7 @@ class ShuffleReceiver:
             kv=kv,
             config=config,
             network=network,
+            rng=rng,
             incarnation=incarnation,
         )
 
@@ -152,6 +163,7 @@ class ShuffleReceiver:
             raise ClosedError("a ShuffleReceiver is entered only once")
         self._listener = await self._network.listen(self._addr)
         try:
+            self._check_exposure(self._listener.local_addr)
             if self._kv is not None:
                 await self._kv.write(SHUFFLE_ADDR_KEY, self._advertise or self.local_addr)
             self._tasks = await self._stack.enter_async_context(anyio.create_task_group())
@@ -182,6 +194,16 @@ class ShuffleReceiver:
                 if self._kv is not None:
                     with anyio.move_on_after(self.config.close_timeout_s, shield=True):
                         await self._kv.delete(SHUFFLE_ADDR_KEY)
+
+    def _check_exposure(self, addr: str) -> None:
+        """Nobody listens to the world by accident."""
+        allowed = self.config.authenticated or self.config.allow_unauthenticated
+        if not allowed and reaches_beyond_loopback(addr):
+            raise ConfigError(
+                f"{self._addr} lets other machines connect to {self.local_id}, and nothing asks "
+                "who they are: set ShuffleConfig.keys or tls, or allow_unauthenticated=True if "
+                "everybody who can connect may send"
+            )
 
     async def _say_goodbye(self) -> None:
         """Tell every sender how far its consumer is and that this is the end, if it listens."""
@@ -253,6 +275,7 @@ class ShuffleReceiver:
             },
             drops=dict(self._drops),
             accept_failures=self._accept_failures,
+            certificates=self._tls.statistics() if self._tls else None,
         )
 
     # -- the inboxes' side ---------------------------------------------------------------
@@ -281,6 +304,7 @@ class ShuffleReceiver:
     # -- connections ---------------------------------------------------------------------
 
     async def _accept_loop(self, listener: Listener, tasks: TaskGroup) -> None:
+        admission = Admission(self.config, anyio.current_time())
         while True:
             try:
                 stream = await listener.accept()
@@ -290,33 +314,28 @@ class ShuffleReceiver:
                 self._accept_failures += 1
                 await anyio.sleep(ACCEPT_PAUSE_S)
                 continue
-            if self._greeting >= self.config.handshakes_max:
-                self._drops["handshakes"] += 1
+            refusal = admission.refusal(anyio.current_time())
+            if refusal is not None:
+                self._drops[refusal] += 1
                 stream.close()
                 continue
-            self._greeting += 1
-            tasks.start_soon(self._serve, stream)
+            tasks.start_soon(self._serve, stream, admission)
 
-    async def _serve(self, stream: ByteStream) -> None:
-        """One connection, from its greeting to its end."""
+    async def _serve(self, stream: ByteStream, admission: Admission) -> None:
+        """One connection, from its greeting to its end, and what that means for the session."""
         with closing(stream):
             try:
-                connection, decoder = await self._greet(stream)
-            except ProtocolError as error:
-                self._drops[error.reason] += 1
-                await self._tell_why(stream, [encode_preface(), _close_frame(str(error))])
-                return
-            except TimeoutError:
-                self._drops["timeout"] += 1
-                return
-            except StreamError:
-                self._drops["handshake"] += 1
-                return
+                greeted = await self._greet(stream)
             finally:
-                self._greeting -= 1
+                admission.introduced()
+            if greeted is None:
+                admission.left()
+                return
+            connection, decoder = greeted
             session = connection.session
             self._board.note(session.peer, PeerState.CONNECTED)
             outcome = await self._run(connection, decoder)
+            admission.left()
             if self._connections.get(session.peer) is not connection:
                 return  # a newer connection has taken over
             del self._connections[session.peer]
@@ -328,14 +347,35 @@ class ShuffleReceiver:
             self._board.note(session.peer, PeerState.DISCONNECTED, str(outcome))
             await self._await_return(session, outcome)
 
-    async def _greet(self, stream: ByteStream) -> tuple[_Connection, FrameDecoder]:
-        """Shake hands; from then on the connection is the current one of its session."""
-        with anyio.fail_after(self.config.handshake_timeout_s):
-            negotiate(await receive_exactly(stream, PREFACE.size))
-            decoder = FrameDecoder(_nothing_yet)
-            hello = control.decode_hello((await _first_frame(stream, decoder)).body_bytes())
+    async def _greet(self, stream: ByteStream) -> tuple[_Connection, FrameDecoder] | None:
+        """Shake hands; None, and counted, when the peer may not come in."""
+        nonce = self._rng.randbytes(NONCE_BYTES)
+        greeting = Greeting(self.local_id, self.config, nonce)
+        try:
+            with anyio.fail_after(self.config.handshake_timeout_s):
+                greeting.certified = await certified(stream)
+                hello, decoder = await receive_hello(stream, greeting)
+            return self._welcome(stream, greeting, hello, decoder), decoder
+        except ProtocolError as error:
+            self._drops[error.reason] += 1
+            await self._tell_why(stream, [greeting.prefaced(_close_frame(str(error)))])
+        except StreamUntrustedError as error:
+            self._drops[error.reason] += 1
+        except TimeoutError:
+            self._drops["timeout"] += 1
+        except StreamError:
+            self._drops["handshake"] += 1
+        return None
+
+    def _welcome(
+        self, stream: ByteStream, greeting: Greeting, hello: Hello, decoder: FrameDecoder
+    ) -> _Connection:
+        """From now on the connection is the current one of its session.
+
+        Raises :class:`~laminar.errors.ProtocolError` when there can be no session.
+        """
         session, ended = self._peers.greet(hello)
-        welcome = session.attach(hello, self.local_id, self._incarnation)
+        welcome = greeting.prefaced(session.attach(hello, self.local_id, self._incarnation))
         superseded = self._connections.pop(hello.node, None)
         if superseded is not None:
             superseded.stream.close()
@@ -346,7 +386,7 @@ class ShuffleReceiver:
             self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
         decoder.open_for_data(session.admit, self.config.max_frame_bytes)
         connection = self._connections[hello.node] = _Connection(stream, session, welcome)
-        return connection, decoder
+        return connection
 
     async def _run(
         self, connection: _Connection, decoder: FrameDecoder
@@ -399,7 +439,7 @@ class ShuffleReceiver:
 
     async def _write(self, connection: _Connection) -> None:
         """Send the welcome, credit and answers, and sleep while there are none."""
-        replies = [encode_preface(), connection.welcome]
+        replies = [connection.welcome]
         try:
             while True:
                 if replies:
@@ -463,23 +503,5 @@ class ShuffleReceiver:
         return waiting
 
 
-async def _first_frame(stream: ByteStream, decoder: FrameDecoder) -> Frame:
-    frames: list[Frame] = []
-    while not frames:
-        count = await stream.receive_into(decoder.buffer())
-        if count == 0:
-            raise StreamBrokenError("the connection ended before the handshake")
-        frames = decoder.received(count)
-    if len(frames) > 1 or not decoder.idle:
-        raise ProtocolError("order", "the peer did not wait for the Welcome")
-    if frames[0].kind != Kind.HELLO:
-        raise ProtocolError("order", f"{KIND_NAMES[frames[0].kind]} instead of Hello")
-    return frames[0]
-
-
 def _close_frame(reason: str) -> bytes:
     return encode_frame(Kind.CLOSE, control.encode_close(Close(reason)))
-
-
-def _nothing_yet(channel: int, length: int) -> None:
-    raise ProtocolError("order", f"a body of {length} bytes before the handshake")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
@@ -30,6 +31,7 @@ from laminar.model import CheckpointBarrier, Incarnation, NodeId, node_id
 from laminar.net.stream import Network
 from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr
+from laminar.net.tls import TlsNetwork
 from laminar.shuffle.arrow import single_batch
 from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.link import Link
@@ -46,7 +48,8 @@ class ShuffleSender:
     ``close_timeout_s``, until the peers have received what was sent.
 
     ``kv`` finds peers that nobody registered, and beats the registered address at every
-    dial. ``network``, ``rng`` and ``incarnation`` are there to be replaced in tests.
+    dial. ``network``, ``rng`` and ``incarnation`` are there to be replaced in tests; with
+    ``config.tls``, whose files are read at once, the network's streams are encrypted.
     """
 
     def __init__(
@@ -62,8 +65,11 @@ class ShuffleSender:
         self.local_id = node_id(local_id)
         self.config = config or ShuffleConfig()
         self._kv = kv
-        self._network = network or TcpNetwork()
-        self._rng = rng or random.Random()
+        self._network: Network = network or TcpNetwork()
+        self._tls: TlsNetwork | None = None
+        if self.config.tls is not None:
+            self._network = self._tls = TlsNetwork(self._network, self.config.tls)
+        self._rng = rng or secrets.SystemRandom()
         self._incarnation = time.time_ns() if incarnation is None else incarnation
         self._addresses: dict[NodeId, str] = {}
         self._links: dict[str, Link] = {}
@@ -205,7 +211,8 @@ class ShuffleSender:
     def statistics(self) -> SenderStatistics:
         """A snapshot of all links."""
         return SenderStatistics(
-            {link.session.peer: _statistics(link) for link in self._links.values()}
+            peers={link.session.peer: _statistics(link) for link in self._links.values()},
+            certificates=self._tls.statistics() if self._tls else None,
         )
 
     # -- links ---------------------------------------------------------------------------

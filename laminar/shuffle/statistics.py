@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from laminar.model import CheckpointId, NodeId
+from laminar.net.statistics import CertificateStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class SenderStatistics:
     """A snapshot of a sender, by peer."""
 
     peers: Mapping[NodeId, LinkStatistics]
+    certificates: CertificateStatistics | None = None
+    """Of this node's certificate files; None without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +93,5 @@ class ReceiverStatistics:
     drops: Mapping[str, int]
     """Connections that were refused or cut off, by reason."""
     accept_failures: int
+    certificates: CertificateStatistics | None = None
+    """Of this node's certificate files; None without TLS."""

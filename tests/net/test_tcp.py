@@ -103,7 +103,7 @@ async def test_the_end_of_one_direction_leaves_the_other_open():
     near, far = await connected()
     with closing(near), closing(far):
         await near.send_vectored([b"last words"])
-        near.send_eof()
+        await near.send_eof()
         assert await receive_exactly(far, 10) == b"last words"
         assert await far.receive_into(memoryview(bytearray(1))) == 0
         await far.send_vectored([b"heard"])
@@ -115,7 +115,7 @@ async def test_a_message_that_ends_early_is_an_error():
     near, far = await connected()
     with closing(near), closing(far):
         await near.send_vectored([b"half"])
-        near.send_eof()
+        await near.send_eof()
         with pytest.raises(StreamBrokenError):
             await receive_exactly(far, 8)
 

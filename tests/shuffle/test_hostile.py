@@ -45,7 +45,6 @@ CONFIG = replace(
     window_bytes=64 * KIB,
     target_frame_bytes=16 * KIB,
     coalesce_bytes=1,
-    validate_full=True,
     control_frames_max=100,
     channels_max=3,
     handshake_timeout_s=0.2,
@@ -132,7 +131,7 @@ async def test_a_stranger_that_hangs_up_early_is_counted():
         for sent in (b"", encode_preface()[:3], encode_preface() + hello()[:20]):
             stranger = await Raw.dial(receiver.local_addr)
             await stranger.send(sent)
-            stranger.stream.send_eof()
+            await stranger.stream.send_eof()
             await stranger.cut_off()
         assert receiver.statistics().drops == {"handshake": 3}
 
@@ -250,7 +249,7 @@ async def test_a_body_that_is_cut_short_is_a_lost_peer():
     async with bystander() as receiver:
         evil = await Raw.greeted(receiver.local_addr)
         await evil.send(evil.data(numbered(0, 1)), evil.data(numbered(1, 100, 300))[:-1])
-        evil.stream.send_eof()
+        await evil.stream.send_eof()
         assert rows_of((await receiver.recv())[1].batch) == [0]
         with pytest.raises(PeerLostError):
             await receiver.recv()
@@ -405,7 +404,7 @@ async def test_a_refused_peer_hears_why():
         await stranger.send(encode_preface(), hello(cluster="prod"))
         (goodbye,) = await stranger.frames()
         assert goodbye.kind == Kind.CLOSE
-        assert "not 'prod'" in control.decode_close(goodbye.body_bytes()).reason
+        assert "cluster is not 'prod'" in control.decode_close(goodbye.body_bytes()).reason
         stranger.stream.close()
         evil = await Raw.greeted(receiver.local_addr)
         await evil.send(data_header(1, sequence=2) + b"x")

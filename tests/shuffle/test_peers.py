@@ -16,12 +16,12 @@ class Box(Mailbox):
         pass
 
 
-def hello(node="a", incarnation=5, cluster="laminar", **more):
-    return Hello(cluster, node, incarnation, **{"round": 1, **more})
+def hello(node="a", incarnation=5, **more):
+    return Hello("laminar", node, incarnation, **{"round": 1, **more})
 
 
 def peers(**settings):
-    return Peers("me", ShuffleConfig(**settings), lambda name: Box())
+    return Peers(ShuffleConfig(**settings), lambda name: Box())
 
 
 def refused(peers, greeting):
@@ -51,17 +51,6 @@ def test_peers_are_apart():
     b, ended = known.greet(hello("b", incarnation=1))
     assert a is not b
     assert ended is None
-
-
-def test_another_cluster_is_refused():
-    assert refused(peers(), hello(cluster="other")) == "cluster"
-    known = peers(cluster="other")
-    assert refused(known, hello()) == "cluster"
-    known.greet(hello(cluster="other"))
-
-
-def test_the_own_id_is_refused():
-    assert refused(peers(), hello("me")) == "identity"
 
 
 def test_an_older_life_is_refused():
@@ -126,7 +115,7 @@ class TestRounds:
 
     def test_the_welcome_says_who_and_how_much(self):
         config = ShuffleConfig(window_bytes=12345, control_frames_max=67)
-        session, _ = Peers("me", config, lambda name: Box()).greet(hello())
+        session, _ = Peers(config, lambda name: Box()).greet(hello())
         welcome = self.welcome_of(session, 1)
         assert (welcome.node, welcome.incarnation) == ("me", 9)
         assert (welcome.window_bytes, welcome.control_frames) == (12345, 67)

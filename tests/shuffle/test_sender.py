@@ -213,7 +213,7 @@ async def test_a_refused_handshake_says_why():
         async with ShuffleSender("a", config=QUICK) as sender:
             sender.register_peer("b", receiver.local_addr)
             await sender.send_to("b", Watermark(1))
-            with pytest.raises(HandshakeRefusedError, match="cluster 'other'"):
+            with pytest.raises(HandshakeRefusedError, match="cluster is not 'laminar'"):
                 await sender.flush()
         assert receiver.statistics().drops == {"cluster": 1}
 

@@ -362,7 +362,7 @@ def test_a_session_that_the_receiver_gave_up_is_not_resumed():
     """Its user was told of the loss; what it had taken before must not come a second time."""
     config = ShuffleConfig()
     box = Box()
-    peers = Peers("you", config, lambda name: box)
+    peers = Peers(config, lambda name: box)
     out = OutboundSession("me", "you", 1, config)
 
     def connect():
