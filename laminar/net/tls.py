@@ -279,8 +279,10 @@ def _untrusted(error: ssl.SSLError) -> StreamUntrustedError:
             "certificate",
             f"the peer's certificate is refused: {error.verify_message}; see TlsConfig.ca",
         )
-    if "CERTIFICATE" in reason.upper():
-        return StreamUntrustedError("certificate", f"{reason}; both sides have to show one")
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        return StreamUntrustedError(
+            "certificate", f"{reason}: both sides show one that the other's TlsConfig.ca trusts"
+        )
     return StreamUntrustedError(
         "tls", f"no handshake of TLS 1.3 ({reason}): set ShuffleConfig.tls on both sides"
     )
