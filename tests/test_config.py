@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laminar.config import ShuffleConfig
+from laminar.config import ShuffleConfig, TlsConfig
 from laminar.errors import ConfigError
 
 LIMITS = [
@@ -66,6 +66,15 @@ def test_frames_are_ordered_by_size(coalesce, target, largest):
         {"compression": ""},
         {"cluster": ""},
         {"cluster": "x" * 129},
+        {"validate": True},
+        {"validate": "values"},
+        {"keys": b"one key, not in a tuple"},
+        {"keys": ["a list of" + "x" * 16]},
+        {"keys": ("text, not bytes" + "x" * 16,)},
+        {"keys": (bytearray(32),)},
+        {"keys": (b"fifteen bytes..",)},
+        {"keys": (bytes(32), bytes(32))},
+        {"keys": tuple(bytes([number]) * 32 for number in range(9))},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -83,6 +92,11 @@ def test_refused(settings):
         {"compression": "lz4"},
         {"compression": "zstd"},
         {"cluster": "x" * 128},
+        {"validate": "full"},
+        {"validate": "layout"},
+        {"keys": (b"sixteen bytes...",)},
+        {"keys": tuple(bytes([number]) * 32 for number in range(8))},
+        {"tls": TlsConfig("cert.pem", "key.pem", "ca.pem")},
         {"reconnect_timeout_s": math.inf},
         {"coalesce_bytes": 1, "target_frame_bytes": 1, "max_frame_bytes": 1},
     ],
@@ -91,3 +105,29 @@ def test_refused(settings):
 def test_accepted(settings):
     config = ShuffleConfig(**settings)
     assert {name: getattr(config, name) for name in settings} == settings
+
+
+SECRET = b"hush hush hush!!"
+
+
+def test_a_key_is_never_shown():
+    assert "hush" not in repr(ShuffleConfig(keys=(SECRET,)))
+    for keys in ((SECRET, SECRET), SECRET, (SECRET[:15],), (SECRET.decode(),)):
+        with pytest.raises(ConfigError, match="keys") as caught:
+            ShuffleConfig(keys=keys)
+        assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        ({}, True),
+        ({"keys": (SECRET,)}, False),
+        ({"tls": TlsConfig("cert.pem", "key.pem", "ca.pem")}, False),
+        ({"keys": (SECRET,), "validate": "full"}, True),
+        ({"validate": "layout"}, False),
+    ],
+    ids=str,
+)
+def test_values_are_checked_unless_peers_are_known(settings, values):
+    assert ShuffleConfig(**settings).validates_values is values

@@ -2,13 +2,14 @@
 
 import dataclasses
 import string
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from laminar.errors import ConfigError
-from laminar.model import NODE_ID_LENGTH_MAX, BarrierFlags, CheckpointBarrier, node_id
+from laminar.model import NODE_ID_LENGTH_MAX, BarrierFlags, CheckpointBarrier, node_id, node_uri
 
 VISIBLE = string.ascii_letters + string.digits + string.punctuation
 
@@ -67,3 +68,15 @@ def test_flags_combine():
     both = BarrierFlags.SAVEPOINT | BarrierFlags.STOP
     assert int(both) == 3
     assert BarrierFlags.STOP in both
+
+
+def test_a_certificate_names_a_node_in_one_way():
+    assert node_uri("prod", "b-1.example") == "laminar://prod/b-1.example"
+    assert node_uri("a/b c", "x/../y?") == "laminar://a%2Fb%20c/x%2F..%2Fy%3F"
+    assert node_uri("a/b", "c") != node_uri("a", "b/c")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_a_node_uri_can_be_taken_apart(cluster, node):
+    _, _, *parts = node_uri(cluster, node).split("/")
+    assert [unquote(part) for part in parts] == [cluster, node]

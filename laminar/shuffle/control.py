@@ -63,7 +63,7 @@ def encode_hello(hello: Hello) -> bytes:
 def decode_hello(body: bytes) -> Hello:
     """The inverse of :func:`encode_hello`; checks every field."""
     fields = _unpack("Hello", body)
-    keyed = "keys" in fields
+    keyed = "keys" in fields or "nonce" in fields
     return Hello(
         cluster=_text(fields, "cluster", CLUSTER_NAME_LENGTH_MAX),
         node=_node(fields),

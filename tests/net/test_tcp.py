@@ -20,6 +20,7 @@ from laminar.net.tcp import (
     TcpStream,
     format_addr,
     parse_addr,
+    reaches_beyond_loopback,
 )
 from tests.wiring import MIB, eventually, free_addr, limited
 
@@ -62,6 +63,25 @@ def test_addresses_survive_parsing(addr):
 def test_what_is_no_address_is_refused(addr):
     with pytest.raises(ConfigError):
         parse_addr(addr)
+
+
+@pytest.mark.parametrize(
+    ("addr", "beyond"),
+    [
+        ("127.0.0.1:1", False),
+        ("127.8.9.10:1", False),
+        ("[::1]:1", False),
+        ("[::ffff:127.0.0.1]:1", False),
+        ("0.0.0.0:1", True),
+        ("[::]:1", True),
+        ("192.0.2.7:1", True),
+        ("[::ffff:192.0.2.7]:1", True),
+        ("[fe80::1%eth0]:1", True),
+        ("simulated:1", False),
+    ],
+)
+def test_who_can_reach_an_address(addr, beyond):
+    assert reaches_beyond_loopback(addr) is beyond
 
 
 # -- bytes ------------------------------------------------------------------------------------

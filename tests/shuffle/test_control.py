@@ -6,10 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from laminar.config import ShuffleConfig
+from laminar.config import KEYS_MAX, ShuffleConfig
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import NODE_ID_LENGTH_MAX, BarrierFlags, CheckpointBarrier
 from laminar.shuffle import control
+from laminar.shuffle.authentication import KEY_ID_BYTES
 from laminar.shuffle.control import (
     CHANNEL_NAME_BYTES_MAX,
     CLOSE_REASON_LENGTH_MAX,
@@ -24,14 +25,26 @@ from laminar.shuffle.frames import (
     Kind,
     encode_frame,
 )
-from laminar.shuffle.messages import Close, Hello, Welcome
+from laminar.shuffle.messages import Challenge, Close, Hello, Proof, Welcome
 
 U64 = st.integers(0, U64_MAX)
 NODE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=128)
 NAME = st.text(min_size=1, max_size=CHANNEL_NAME_BYTES_MAX // 4)  # of four bytes each
 FLAGS = st.sampled_from([BarrierFlags(bits) for bits in range(4)])
 
+KEY_ID = st.binary(min_size=KEY_ID_BYTES, max_size=KEY_ID_BYTES)
+OF_32_BYTES = st.binary(min_size=32, max_size=32)
 HELLOS = st.builds(Hello, NAME, NODE, U64, st.integers(1, U64_MAX))
+KEYED_HELLOS = st.builds(
+    Hello,
+    NAME,
+    NODE,
+    U64,
+    st.integers(1, U64_MAX),
+    OF_32_BYTES,
+    st.lists(KEY_ID, min_size=1, max_size=KEYS_MAX).map(tuple),
+)
+CHALLENGES = st.builds(Challenge, NODE, OF_32_BYTES, KEY_ID, OF_32_BYTES)
 WELCOMES = st.builds(
     Welcome,
     node=NODE,
@@ -45,9 +58,14 @@ BARRIERS = st.builds(CheckpointBarrier, U64, U64, FLAGS)
 
 
 class TestRoundTrip:
-    @given(HELLOS)
+    @given(HELLOS | KEYED_HELLOS)
     def test_hello(self, hello):
         assert control.decode_hello(control.encode_hello(hello)) == hello
+
+    @given(CHALLENGES, OF_32_BYTES)
+    def test_challenge_and_proof(self, challenge, proof):
+        assert control.decode_challenge(control.encode_challenge(challenge)) == challenge
+        assert control.decode_proof(control.encode_proof(Proof(proof))) == Proof(proof)
 
     @given(WELCOMES)
     def test_welcome(self, welcome):
@@ -100,6 +118,22 @@ VALID = {
         control.decode_hello,
         {"cluster": "c", "node": "n", "incarnation": 1, "round": 1},
     ),
+    "hello with keys": (
+        control.decode_hello,
+        {
+            "cluster": "c",
+            "node": "n",
+            "incarnation": 1,
+            "round": 1,
+            "nonce": bytes(32),
+            "keys": [bytes(8)],
+        },
+    ),
+    "challenge": (
+        control.decode_challenge,
+        {"node": "n", "nonce": bytes(32), "key": bytes(8), "proof": bytes(32)},
+    ),
+    "proof": (control.decode_proof, {"proof": bytes(32)}),
     "welcome": (
         control.decode_welcome,
         {
@@ -124,12 +158,25 @@ NOT_CHANNELS = [
     *({1: [1, 1]}, {"x": 1}, {"x": [1]}, {"x": [1, 1, 1]}, {"x": "ab"}, {"x": {}}),
     *({"x": [-1, 1]}, {"x": [1, "1"]}, {"x": [1, None]}, {"x": [1.5, 1]}, {"x": [True, 1]}),
 ]
+NOT_32_BYTES = [None, True, 1, "x" * 32, b"", bytes(31), bytes(33), [0] * 32]
+NOT_KEY_IDS = [None, bytes(8), {}, [], [b""], [bytes(7)], ["x" * 8], [bytes(8)] * (KEYS_MAX + 1)]
 WRONG = {
     ("hello", "cluster"): [*NOT_TEXT, "", "x" * (CLUSTER_NAME_LENGTH_MAX + 1)],
     ("hello", "node"): [*NOT_TEXT, "", "a b", "ö", "\0", "x" * (NODE_ID_LENGTH_MAX + 1)],
     ("hello", "incarnation"): NOT_UNSIGNED,
     # The first connection is round 1: a 0 is never newer than what a session has seen.
     ("hello", "round"): [*NOT_UNSIGNED, 0],
+    ("hello with keys", "cluster"): [1],
+    ("hello with keys", "node"): [1],
+    ("hello with keys", "incarnation"): [-1],
+    ("hello with keys", "round"): [0],
+    ("hello with keys", "nonce"): NOT_32_BYTES,
+    ("hello with keys", "keys"): NOT_KEY_IDS,
+    ("challenge", "node"): [*NOT_TEXT, "", "a b"],
+    ("challenge", "nonce"): NOT_32_BYTES,
+    ("challenge", "key"): [None, "x" * 8, b"", bytes(7), bytes(9)],
+    ("challenge", "proof"): NOT_32_BYTES,
+    ("proof", "proof"): NOT_32_BYTES,
     ("welcome", "node"): [*NOT_TEXT, "", "a b", "x" * (NODE_ID_LENGTH_MAX + 1)],
     ("welcome", "incarnation"): NOT_UNSIGNED,
     ("welcome", "window"): [*NOT_UNSIGNED, 0],
@@ -261,7 +308,8 @@ class TestSizes:
     LONGEST = "\N{GRINNING FACE}" * CHANNEL_NAME_BYTES_MAX
 
     def test_hello(self):
-        hello = Hello(self.LONGEST, "n" * NODE_ID_LENGTH_MAX, U64_MAX, U64_MAX)
+        keys = (bytes(KEY_ID_BYTES),) * KEYS_MAX
+        hello = Hello(self.LONGEST, "n" * NODE_ID_LENGTH_MAX, U64_MAX, U64_MAX, bytes(32), keys)
         assert len(control.encode_hello(hello)) <= GREETING_BODY_BYTES_MAX
 
     def test_close(self):
