@@ -20,6 +20,7 @@ from laminar.net.stream import receive_exactly
 from laminar.net.tcp import TcpNetwork, TcpStream, parse_addr
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchEncoder
+from laminar.shuffle.authentication import key_id
 from laminar.shuffle.frames import PREFACE, FrameDecoder, Kind, encode_frame, encode_preface
 from laminar.shuffle.messages import Hello
 
@@ -321,8 +322,11 @@ def hello(
     cluster: str = "laminar",
     incarnation: int = 1,
     round: int = 1,  # noqa: A002
+    keys: tuple[bytes, ...] = (),
 ) -> bytes:
-    return encode_frame(Kind.HELLO, control.encode_hello(Hello(cluster, node, incarnation, round)))
+    """``keys`` are those it offers to prove."""
+    greeting = Hello(cluster, node, incarnation, round, bytes(32), tuple(map(key_id, keys)))
+    return encode_frame(Kind.HELLO, control.encode_hello(greeting))
 
 
 def opening(channel: str, number: int = 0) -> bytes:

@@ -33,6 +33,9 @@ class Authority:
         certificate = (
             self._begin(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+            )
             .sign(self._key, hashes.SHA256())
         )
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -50,6 +53,10 @@ class Authority:
             self._begin(_named(node[:64]), key, lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+            .add_extension(  # tells two authorities of the same name apart
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         stem = file or node

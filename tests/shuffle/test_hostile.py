@@ -15,6 +15,7 @@ import pytest
 from laminar.errors import PeerLostError, StreamError
 from laminar.model import CheckpointBarrier, CheckpointId
 from laminar.shuffle import control
+from laminar.shuffle.authentication import key_id
 from laminar.shuffle.frames import (
     HEADER,
     PREFACE,
@@ -24,7 +25,7 @@ from laminar.shuffle.frames import (
     encode_frame,
     encode_preface,
 )
-from laminar.shuffle.messages import Data, End, Watermark
+from laminar.shuffle.messages import Close, Data, End, Watermark
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 from tests.wiring import (
@@ -53,11 +54,12 @@ CONFIG = replace(
 
 
 @asynccontextmanager
-async def bystander():
+async def bystander(**settings):
     """A receiver, and an honest peer whose connection must survive what happens in the block."""
-    async with ShuffleReceiver.bind("b", config=CONFIG) as receiver:
+    config = replace(CONFIG, **settings)
+    async with ShuffleReceiver.bind("b", config=config) as receiver:
         honest = receiver.channel("honest")
-        async with ShuffleSender("a", config=replace(CONFIG, reconnect_timeout_s=10)) as sender:
+        async with ShuffleSender("a", config=replace(config, reconnect_timeout_s=10)) as sender:
             sender.register_peer("b", receiver.local_addr)
             await sender.send_to("b", Data(numbered(0, 10), "honest"))
             await sender.flush()
@@ -123,6 +125,91 @@ async def test_a_stranger_is_refused(name):
         assert receiver.statistics().drops == {reason: 1}
         assert receiver.statistics().peers.keys() == {"a"}
         assert receiver.drain_available() == []
+
+
+KEY, OTHER_KEY = b"0123456789abcdef", b"fedcba9876543210"
+
+KEYLESS = {
+    "no key": ("key", encode_preface() + hello()),
+    "another key": ("key", encode_preface() + hello(keys=(OTHER_KEY,))),
+    "the name of the peer that is here": ("key", encode_preface() + hello("a", incarnation=2**63)),
+    "the receiver's own id": ("identity", encode_preface() + hello("b", keys=(KEY,))),
+    "another cluster": ("cluster", encode_preface() + hello(cluster="prod", keys=(KEY,))),
+    "data behind the hello": ("order", encode_preface() + hello(keys=(KEY,)) + opening("x")),
+    "a proof before the challenge": (
+        "order", encode_preface() + encode_frame(Kind.PROOF, bytes(32))
+    ),
+    "half a key id": (
+        "control",
+        encode_preface()
+        + encode_frame(Kind.HELLO, hello(keys=(KEY,))[HEADER.size :].replace(
+            b"\xc4\x08" + key_id(KEY), b"\xc4\x04" + key_id(KEY)[:4]
+        )),
+    ),
+    "a key, and then silence": ("timeout", encode_preface() + hello(keys=(KEY,))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYLESS)
+@limited
+async def test_a_stranger_without_the_key_is_refused(name):
+    reason, sent = KEYLESS[name]
+    async with bystander(keys=(KEY,)) as receiver:
+        stranger = await Raw.dial(receiver.local_addr)
+        await stranger.send(sent)
+        await stranger.cut_off()
+        assert receiver.statistics().drops == {reason: 1}
+        assert receiver.statistics().peers.keys() == {"a"}
+
+
+@limited
+async def test_a_key_where_nobody_asks_for_one_is_refused():
+    async with bystander() as receiver:
+        stranger = await Raw.dial(receiver.local_addr)
+        await stranger.send(encode_preface(), hello(keys=(KEY,)))
+        (goodbye,) = await stranger.frames()
+        assert "has no ShuffleConfig.keys" in control.decode_close(goodbye.body_bytes()).reason
+        await stranger.cut_off()
+        assert receiver.statistics().drops == {"key": 1}
+
+
+@pytest.mark.parametrize("keys", [(), (KEY,)], ids=["open", "keyed"])
+@limited
+async def test_a_stranger_that_drips_has_no_more_time_than_others(keys):
+    """Each byte is progress; the limit is on all of it."""
+    async with bystander(keys=keys) as receiver:
+        stranger = await Raw.dial(receiver.local_addr)
+        with suppress(StreamError):
+            for byte in encode_preface() + hello(keys=keys)[:-1]:
+                await stranger.send(bytes([byte]))
+                await anyio.sleep(0.01)  # the slowness under test
+        await stranger.cut_off()
+        assert receiver.statistics().drops == {"timeout": 1}
+
+
+@limited
+async def test_more_connections_than_allowed_are_closed_at_once():
+    async with bystander(connections_max=2) as receiver:
+        second = await Raw.greeted(receiver.local_addr, "second", channel=None)
+        third = await Raw.dial(receiver.local_addr)
+        await third.cut_off()
+        assert receiver.statistics().drops == {"connections": 1}
+        await second.send(encode_frame(Kind.CLOSE, control.encode_close(Close("bye"))))
+        await second.cut_off()
+        await Raw.greeted(receiver.local_addr, "third", channel=None)
+        assert receiver.statistics().drops == {"connections": 1}
+
+
+@limited
+async def test_connections_that_come_too_fast_are_closed_at_once():
+    async with bystander(handshakes_per_s=5.0) as receiver:
+        for _ in range(20):
+            stranger = await Raw.dial(receiver.local_addr)
+            stranger.stream.close()
+        await eventually(lambda: sum(receiver.statistics().drops.values()) == 20)
+        drops = receiver.statistics().drops
+        assert drops["handshake"] + drops["rate"] == 20
+        assert 4 <= drops["handshake"] <= 14  # one of the first five is the bystander
 
 
 @limited
