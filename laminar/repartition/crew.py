@@ -8,6 +8,7 @@ process itself be killed, workers notice the end of their standard input and exi
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,9 +24,18 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 import laminar
 from laminar.errors import WorkerError
-from laminar.repartition.protocol import Failure, Finished, FromWorker, ToWorker, decode, encode
+from laminar.repartition.protocol import (
+    Failure,
+    Finished,
+    FromWorker,
+    Membership,
+    ToWorker,
+    decode,
+    encode,
+)
 
 STDERR_LINES_KEPT: Final = 50
+KEY_BYTES: Final = 32
 LEAVE_TIMEOUT_S: Final = 2.0
 
 ENVIRONMENT: Final = {
@@ -122,7 +132,7 @@ class Crew:
 
 @asynccontextmanager
 async def hire(count: int, memory_limit_bytes: int, run_id: str) -> AsyncIterator[Crew]:
-    """Start ``count`` workers; leaving the block kills those that still run.
+    """Start ``count`` workers that share a new key; leaving the block kills those that still run.
 
     The death of a worker is raised in the block as :class:`~laminar.errors.WorkerError` (in
     an exception group).
@@ -136,6 +146,9 @@ async def hire(count: int, memory_limit_bytes: int, run_id: str) -> AsyncIterato
         # The group ends before the streams do: who listens must not find them closed.
         async with send, receive, anyio.create_task_group() as tasks:
             _listen_to(members, send, tasks)
+            membership = Membership(secrets.token_hex(KEY_BYTES))
+            for member in members:
+                await member.tell(membership)
             yield Crew(members, receive)
             tasks.cancel_scope.cancel()
     finally:

@@ -2,7 +2,8 @@
 
 ::
 
-    job     → worker   PlanRequest, to one; Assignment, to all; Work, again and again; NoMoreWork
+    job     → worker   Membership; PlanRequest, to one; Assignment, to all; Work, again and again;
+                       NoMoreWork
     worker  → job      Ready; Planned; Progress, now and then; Failure or Finished, once
 
 The job's process only ever handles names and numbers: planning, too, is a worker's task.
@@ -33,6 +34,14 @@ from laminar.repartition.plan import Layout, Plan, Split
 from laminar.repartition.spec import JobSpec
 
 FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The first message: what the workers of this run, and no others, know."""
+
+    key: str = dataclasses.field(repr=False)
+    """Proves the workers to each other; hexadecimal. On no command line, and in no environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +125,14 @@ class Finished:
     peak_rss_bytes: int
 
 
-ToWorker: TypeAlias = PlanRequest | Assignment | Work | NoMoreWork
+ToWorker: TypeAlias = Membership | PlanRequest | Assignment | Work | NoMoreWork
 FromWorker: TypeAlias = Ready | Planned | Progress | Failure | Finished
 AnyMessage: TypeAlias = ToWorker | FromWorker
 
 _KINDS: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
     for kind in (
+        Membership,
         PlanRequest,
         Assignment,
         Work,

@@ -28,7 +28,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from laminar.config import ShuffleConfig
-from laminar.errors import LaminarError, RemoteError
+from laminar.errors import LaminarError, RemoteError, WorkerError
 from laminar.repartition.budget import Budget, divide
 from laminar.repartition.fabric import Fabric, node_name, open_fabric
 from laminar.repartition.flusher import Flusher
@@ -42,6 +42,7 @@ from laminar.repartition.protocol import (
     Assignment,
     Finished,
     FromWorker,
+    Membership,
     NoMoreWork,
     Planned,
     PlanRequest,
@@ -214,13 +215,22 @@ class Worker:
         )
 
 
-def shuffle_config(run_id: str, budget: Budget) -> ShuffleConfig:
-    """The fabric's settings; the cluster's name keeps the workers of other runs out."""
+def shuffle_config(run_id: str, key: str, budget: Budget) -> ShuffleConfig:
+    """The fabric's settings; the key keeps everybody but the workers of this run out."""
     return ShuffleConfig(
         cluster=f"laminar-shuffle-{run_id}",
+        keys=(bytes.fromhex(key),),
         window_bytes=budget.window_bytes,
         target_frame_bytes=budget.frame_bytes,
     )
+
+
+def admitted(source: BinaryIO) -> Membership:
+    """The first message of the job's process."""
+    message = decode(source.readline() or leave(0))
+    if not isinstance(message, Membership):
+        raise WorkerError(f"{type(message).__name__} before Membership")
+    return message
 
 
 def say(out: BinaryIO, message: FromWorker) -> None:
@@ -260,12 +270,11 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-async def serve(number: int, workers: int, memory_limit_bytes: int, run_id: str) -> None:
+async def serve(number: int, config: ShuffleConfig) -> None:
     """Be worker ``number`` of one job; ends the process."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not end up between the messages
     send, messages = anyio.create_memory_object_stream[AnyMessage](float("inf"))
-    config = shuffle_config(run_id, divide(memory_limit_bytes, workers))
     try:
         async with (
             BlockingPortal() as portal,
@@ -301,4 +310,6 @@ def main() -> None:
     if limit < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     number, workers, memory_limit_bytes = (int(text) for text in sys.argv[1:4])
-    anyio.run(serve, number, workers, memory_limit_bytes, sys.argv[4])
+    budget = divide(memory_limit_bytes, workers)
+    config = shuffle_config(sys.argv[4], admitted(sys.stdin.buffer).key, budget)
+    anyio.run(serve, number, config)

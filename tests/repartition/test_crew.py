@@ -1,13 +1,19 @@
 import signal
 import subprocess
 import sys
+from contextlib import closing
 
 import anyio
+import psutil
 import pytest
 
 from laminar.errors import WorkerError
+from laminar.repartition import crew as crew_module
 from laminar.repartition.crew import Member, environment, hire
 from laminar.repartition.protocol import NoMoreWork, Ready
+from laminar.shuffle import control
+from laminar.shuffle.frames import encode_preface
+from tests.wiring import Raw, hello
 
 LIMIT = 64 << 20
 
@@ -28,6 +34,21 @@ async def test_workers_report_where_they_listen_and_leave_when_let_go():
         assert len(addresses) == 2
         await crew.dismiss()
         assert [member.process.returncode for member in crew.members] == [0, 0]
+
+
+async def test_the_key_of_a_run_is_for_its_workers_only(monkeypatch):
+    """Others on this machine can read command lines, and some can read environments."""
+    monkeypatch.setattr(crew_module.secrets, "token_hex", lambda size: "5ec2e7" * size)
+    async with hire(1, LIMIT, "00ff") as crew:
+        member, ready = await crew.news.receive()
+        process = psutil.Process(member.process.pid)
+        assert "5ec2e7" not in " ".join(process.cmdline())
+        assert "5ec2e7" not in repr(process.environ())
+        stranger = await Raw.dial(ready.address)
+        with closing(stranger.stream):
+            await stranger.send(encode_preface(), hello("worker-1", cluster="laminar-shuffle-00ff"))
+            (goodbye,) = await stranger.frames()
+        assert "offers no key" in control.decode_close(goodbye.body_bytes()).reason
 
 
 async def test_leaving_the_block_leaves_no_process():

@@ -8,6 +8,7 @@ from laminar.repartition.protocol import (
     Assignment,
     Failure,
     Finished,
+    Membership,
     NoMoreWork,
     Planned,
     PlanRequest,
@@ -30,6 +31,7 @@ SPLITS = (
     Split("b.csv", "csv", (0,), None, 7),
 )
 MESSAGES = [
+    Membership("00ff"),
     PlanRequest(SPEC),
     Planned(Plan(LAYOUT, SPLITS, 2, None, 107, ("a note",))),
     Assignment(SPEC, LAYOUT, ("127.0.0.1:1", "127.0.0.1:2"), "/x y/ü", "12ab"),
@@ -57,6 +59,10 @@ def test_messages_are_lines_and_come_back(message):
 def test_anything_else_is_refused(line):
     with pytest.raises(WorkerError, match="not a message"):
         decode(line)
+
+
+def test_the_key_is_not_shown():
+    assert "00ff" not in repr(Membership("00ff"))
 
 
 @pytest.mark.parametrize("kind", [InputError, OutputError, UnsupportedKeyError])
