@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from laminar import (
     ShuffleConfig,
     ShuffleReceiver,
     ShuffleSender,
+    TlsConfig,
     Watermark,
 )
 from laminar.shuffle.messages import ChannelMessage
@@ -35,6 +37,17 @@ from laminar.shuffle.partition import runs
 BATCH_ROWS = 65_536
 BARRIER_BATCH_ROWS = 1000
 BARRIER_CHANNEL = "rows"
+CONFIG = ShuffleConfig(keys=(b"shared by all of the benchmarks",))
+"""Peers that are known, as in a job: both sides prove that they have the key."""
+
+
+def _config(node: str, certificates: str | None) -> ShuffleConfig:
+    """With TLS instead of the key, when there is a folder of certificates."""
+    if certificates is None:
+        return CONFIG
+    folder = Path(certificates)
+    files = (folder / f"{node}.pem", folder / f"{node}-key.pem", folder / "authority.pem")
+    return ShuffleConfig(tls=TlsConfig(*files))
 
 
 def _run(backend: str, main: Callable[[], Awaitable[None]]) -> None:
@@ -48,9 +61,10 @@ def _receive(
     take: Callable[[ShuffleReceiver, int], Awaitable[None]],
     warm: int,
     count: int,
+    config: ShuffleConfig = CONFIG,
 ) -> None:
     async def main() -> None:
-        async with ShuffleReceiver.bind("b", "127.0.0.1:0") as receiver:
+        async with ShuffleReceiver.bind("b", "127.0.0.1:0", config=config) as receiver:
             link.report(address=receiver.local_addr)
             await take(receiver, warm)
             link.report(warm=True)
@@ -68,9 +82,10 @@ def _send(
     messages: Sequence[ChannelMessage],
     warm: int,
     count: int,
+    config: ShuffleConfig = CONFIG,
 ) -> None:
     async def main() -> None:
-        async with ShuffleSender("a") as sender:
+        async with ShuffleSender("a", config=config) as sender:
             sender.register_peer("b", address)
             for message in islice(cycle(messages), warm):
                 await sender.send_to("b", message)
@@ -96,16 +111,33 @@ async def _take_messages(receiver: ShuffleReceiver, count: int) -> None:
         await receiver.recv()
 
 
-def stream_receiver(link: Link, *, backend: str, rows: int, warm: int, count: int) -> None:
+def stream_receiver(
+    link: Link,
+    *,
+    backend: str,
+    rows: int,
+    warm: int,
+    count: int,
+    certificates: str | None = None,
+) -> None:
     """Receive ``warm`` and then ``count`` batches and count their rows."""
-    _receive(link, backend, _take_rows, warm * rows, count * rows)
+    config = _config("b", certificates)
+    _receive(link, backend, _take_rows, warm * rows, count * rows, config)
 
 
 def stream_sender(
-    link: Link, *, backend: str, address: str, rows: int, warm: int, count: int
+    link: Link,
+    *,
+    backend: str,
+    address: str,
+    rows: int,
+    warm: int,
+    count: int,
+    certificates: str | None = None,
 ) -> None:
     """Send ``warm`` and, when told, ``count`` batches."""
-    _send(link, backend, address, [Data(batch) for batch in stream_batches(rows)], warm, count)
+    messages = [Data(batch) for batch in stream_batches(rows)]
+    _send(link, backend, address, messages, warm, count, _config("a", certificates))
 
 
 def small_message_receiver(link: Link, *, backend: str, warm: int, count: int) -> None:
@@ -142,8 +174,8 @@ def repartition(
 
     async def main() -> None:
         async with (
-            ShuffleReceiver.bind(me, "127.0.0.1:0") as receiver,
-            ShuffleSender(me) as sender,
+            ShuffleReceiver.bind(me, "127.0.0.1:0", config=CONFIG) as receiver,
+            ShuffleSender(me, config=CONFIG) as sender,
         ):
             link.report(address=receiver.local_addr)
             for peer, address in (link.heard() or {}).items():
@@ -195,7 +227,7 @@ def barrier_operators(
     link: Link, *, operators: int, peers: list[str], backend: str, window_bytes: int
 ) -> None:
     """Operators that take, whenever told to, what comes until the next aligned barrier."""
-    config = ShuffleConfig(window_bytes=window_bytes)
+    config = replace(CONFIG, window_bytes=window_bytes)
 
     async def main() -> None:
         exchanges, addresses = [], {}
@@ -204,7 +236,7 @@ def barrier_operators(
                 receiver = await stack.enter_async_context(
                     ShuffleReceiver.bind(name, "127.0.0.1:0", config=config)
                 )
-                sender = await stack.enter_async_context(ShuffleSender(name))
+                sender = await stack.enter_async_context(ShuffleSender(name, config=config))
                 partitioner = HashPartitioner(["id"], [NodeId(name)])
                 exchange = Exchange(
                     BARRIER_CHANNEL,
@@ -245,7 +277,7 @@ def barrier_peers(
     With ``full`` they send as much as they can at all times, and wait for all windows to be
     full before they say that they are ready.
     """
-    config = ShuffleConfig(window_bytes=window_bytes)
+    config = replace(CONFIG, window_bytes=window_bytes)
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
