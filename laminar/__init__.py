@@ -10,10 +10,10 @@ Where things are, from the top; an import only ever points down::
     laminar.cli           the command line
     laminar.repartition   the job behind ``laminar shuffle``: readers, workers, writers
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
-                          session, aligner, hashing, partition, placement. Drivers: sender,
-                          receiver, exchange
+                          session, authentication, aligner, hashing, partition,
+                          placement. Drivers: sender, receiver, exchange
     laminar.cluster       discovery: the KV protocol and its in-memory implementation
-    laminar.net           streams; the only place that touches a socket
+    laminar.net           streams, TLS; the only place that touches a socket
     laminar.config        limits and settings, each with its unit in its name
     laminar.model         the vocabulary: NodeId, VNode, Epoch, CheckpointBarrier, ...
     laminar.errors        every error, as one tree
