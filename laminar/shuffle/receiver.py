@@ -29,14 +29,14 @@ from laminar.errors import (
     StreamUntrustedError,
 )
 from laminar.model import Incarnation, NodeId, node_id
-from laminar.net.stream import ByteStream, Listener, Network, SendBuffer
+from laminar.net.stream import ByteStream, Listener, Network
 from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr, reaches_beyond_loopback
 from laminar.net.tls import TlsNetwork, certified
-from laminar.shuffle import control
 from laminar.shuffle.admission import Admission
 from laminar.shuffle.authentication import NONCE_BYTES
-from laminar.shuffle.frames import FrameDecoder, Kind, encode_frame
+from laminar.shuffle.farewell import FAREWELL_TIMEOUT_S, close_frame, tell
+from laminar.shuffle.frames import FrameDecoder
 from laminar.shuffle.greeting import Greeting
 from laminar.shuffle.inbound import InboundSession
 from laminar.shuffle.inbox import Envelope, Inbox
@@ -49,9 +49,6 @@ from laminar.shuffle.vigil import Vigil
 
 ACCEPT_PAUSE_S = 0.1
 """Pause after a failed accept: when descriptors are short, some must be closed first."""
-
-REFUSAL_TIMEOUT_S = 1.0
-"""Longest time for telling a peer why it is refused."""
 
 
 class _Connection:
@@ -207,7 +204,7 @@ class ShuffleReceiver:
 
     async def _say_goodbye(self) -> None:
         """Tell every sender how far its consumer is and that this is the end, if it listens."""
-        with anyio.move_on_after(REFUSAL_TIMEOUT_S):
+        with anyio.move_on_after(FAREWELL_TIMEOUT_S):
             for connection in list(self._connections.values()):
                 connection.session.owe_all()
                 connection.closing = True
@@ -358,7 +355,7 @@ class ShuffleReceiver:
             return self._welcome(stream, greeting, hello, decoder), decoder
         except ProtocolError as error:
             self._drops[error.reason] += 1
-            await self._tell_why(stream, [greeting.prefaced(_close_frame(str(error)))])
+            await tell(stream, greeting.prefaced(close_frame(str(error))))
         except StreamUntrustedError as error:
             self._drops[error.reason] += 1
         except TimeoutError:
@@ -410,16 +407,8 @@ class ShuffleReceiver:
         if isinstance(outcome, ProtocolError):
             self._drops[outcome.reason] += 1
             if not connection.writing:
-                await self._tell_why(connection.stream, [_close_frame(str(outcome))])
+                await tell(connection.stream, close_frame(str(outcome)))
         return outcome
-
-    async def _tell_why(self, stream: ByteStream, goodbye: list[SendBuffer]) -> None:
-        """Send the last words to a peer, if it listens."""
-        with anyio.move_on_after(REFUSAL_TIMEOUT_S):
-            try:
-                await stream.send_vectored(goodbye)
-            except StreamError:
-                return  # it will find out by the end of the stream
 
     async def _read(self, connection: _Connection, decoder: FrameDecoder, vigil: Vigil) -> Close:
         """Receive until the peer says goodbye."""
@@ -452,7 +441,7 @@ class ShuffleReceiver:
                     connection.sleeps = sleeps = anyio.Event()
                     await sleeps.wait()
                 replies = connection.session.take()
-            await connection.stream.send_vectored([_close_frame("the receiver is done")])
+            await connection.stream.send_vectored([close_frame("the receiver is done")])
         except StreamError:
             connection.stream.close()  # the reader hears of it, and ends the connection
         finally:
@@ -501,7 +490,3 @@ class ShuffleReceiver:
             if session.peer in inbox.expected and name not in session.channels:
                 waiting.setdefault(inbox, []).append(name)
         return waiting
-
-
-def _close_frame(reason: str) -> bytes:
-    return encode_frame(Kind.CLOSE, control.encode_close(Close(reason)))
