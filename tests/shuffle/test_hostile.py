@@ -249,6 +249,8 @@ PEERS = {
         "credit", b"".join(barrier(n, sequence=n + 1) for n in range(101))
     ),
     "hello again": ("order", hello()),
+    "a proof again": ("order", encode_frame(Kind.PROOF, bytes(40))),
+    "a challenge from a sender": ("order", encode_frame(Kind.CHALLENGE, bytes(40))),
     "credit from a sender": ("order", encode_frame(Kind.CREDIT, sequence=1)),
     "a goodbye that is no map": ("control", encode_frame(Kind.CLOSE, b"\xc1")),
     "a barrier that is far too large": (

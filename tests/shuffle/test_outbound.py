@@ -18,6 +18,7 @@ from laminar.errors import (
 from laminar.model import CheckpointBarrier
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchDecoder, size_of
+from laminar.shuffle.authentication import Challenger, key_id
 from laminar.shuffle.frames import (
     HEADER,
     HEADER_BYTES,
@@ -26,9 +27,10 @@ from laminar.shuffle.frames import (
     FrameDecoder,
     Kind,
     encode_frame,
+    encode_preface,
 )
 from laminar.shuffle.link import _no_data
-from laminar.shuffle.messages import Barrier, Close, Data, End, Watermark, Welcome
+from laminar.shuffle.messages import Barrier, Challenge, Close, Data, End, Watermark, Welcome
 from laminar.shuffle.outbound import TURN_BYTES, OutboundSession, State, join_small
 
 WINDOW = 10_000
@@ -120,7 +122,11 @@ class TestHandshake:
         assert caught.value.reason == "order"
 
     @pytest.mark.parametrize(
-        "kind", [Kind.WELCOME, Kind.HELLO, Kind.OPEN, Kind.DATA, Kind.END, Kind.BARRIER]
+        "kind",
+        [
+            *(Kind.WELCOME, Kind.CHALLENGE, Kind.PROOF, Kind.HELLO),
+            *(Kind.OPEN, Kind.DATA, Kind.END, Kind.BARRIER),
+        ],
     )
     def test_what_a_receiver_does_not_send(self, kind):
         out = opened()
@@ -134,6 +140,63 @@ class TestHandshake:
         with pytest.raises(ProtocolError, match="expected peer you, found them") as caught:
             out.on_frame(welcome(node="them"))
         assert caught.value.reason == "identity"
+
+    def test_another_node_than_expected_gets_no_proof(self):
+        out = session(keys=(b"k" * 16,))
+        out.hello(bytes(32))
+        out.on_preface(encode_preface())
+        body = control.encode_challenge(Challenge("them", bytes(32), key_id(b"k" * 16), bytes(32)))
+        with pytest.raises(ProtocolError, match="expected peer you, found them"):
+            out.on_frame(Frame(Kind.CHALLENGE, 0, 0, 0, body))
+        assert out.take_proof() == b""
+
+    def test_with_keys_a_welcome_takes_a_proof(self):
+        key = b"k" * 16
+        out = session(keys=(key,))
+        for nonce in (b"1" * 32, b"2" * 32):  # on every connection anew
+            (hello,) = frames_of([out.hello(nonce)])
+            out.on_preface(encode_preface())
+            with pytest.raises(ProtocolError) as caught:
+                out.on_frame(welcome())
+            assert caught.value.reason == "key"
+            challenger = Challenger([key], b"t" * 32, "you", encode_preface())
+            greeting = control.decode_hello(hello.body)
+            challenge = challenger.challenge(greeting, hello.body, encode_preface())
+            out.on_frame(Frame(Kind.CHALLENGE, 0, 0, 0, control.encode_challenge(challenge)))
+            (proof,) = frames_of([out.take_proof()])
+            challenger.check(control.decode_proof(proof.body))
+            assert out.take_proof() == b""
+            out.on_frame(welcome())
+            assert out.state is State.OPEN
+            out.detach()
+
+    def test_a_proof_is_of_one_connection(self):
+        out = session(keys=(b"k" * 16,))
+        out.hello(bytes(32))
+        out._proof = b"for this one"
+        out.detach()
+        assert out.take_proof() == b""
+
+    def test_with_keys_there_is_no_hello_without_a_nonce(self):
+        with pytest.raises(ConfigError, match="nonce"):
+            session(keys=(b"k" * 16,)).hello()
+
+    def test_a_challenge_without_keys(self):
+        out = session()
+        out.hello()
+        body = control.encode_challenge(Challenge("you", bytes(32), bytes(8), bytes(32)))
+        with pytest.raises(ProtocolError) as caught:
+            out.on_frame(Frame(Kind.CHALLENGE, 0, 0, 0, body))
+        assert caught.value.reason == "order"
+
+    def test_a_certificate_is_of_the_peer_that_was_dialled(self):
+        out = session(cluster="c")
+        out.check_certificate(None)
+        out.check_certificate({"laminar://c/you", "laminar://c/them"})
+        for uris in (set(), {"laminar://c/them"}, {"laminar://d/you"}):
+            with pytest.raises(ProtocolError) as caught:
+                out.check_certificate(uris)
+            assert caught.value.reason == "certificate"
 
     def test_refused(self):
         out = session()
