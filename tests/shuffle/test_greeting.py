@@ -1,6 +1,8 @@
 """What a receiver asks of a stranger, and in which order."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from laminar.config import ShuffleConfig
 from laminar.errors import ProtocolError
@@ -143,3 +145,30 @@ def test_first_bytes_of_others(preface, expected):
 def test_a_peer_that_speaks_tls_is_told_so():
     with pytest.raises(ProtocolError, match=r"TLS: set ShuffleConfig\.tls on both sides"):
         Greeting("b", ShuffleConfig(), THERE).on_preface(b"\x16\x03\x01\x02\x00\x01\x00\x01")
+
+
+KINDS = st.sampled_from(
+    [Kind.HELLO, Kind.PROOF, Kind.CHALLENGE, Kind.WELCOME, Kind.OPEN, Kind.DATA]
+)
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    st.binary(min_size=32, max_size=32).map(lambda proof: control.encode_proof(Proof(proof))),
+    st.sampled_from(["a", "b", "c"]).map(lambda node: hello(node=node).body),
+    st.sampled_from(["a", "b", "c"]).map(lambda node: hello(node=node, keys=(KEY,)).body),
+    st.just(hello(keys=(OTHER,)).body),
+)
+
+
+@given(st.lists(st.tuples(KINDS, BODIES), max_size=6), st.booleans())
+def test_nothing_that_a_stranger_says_opens_the_door(frames, knows_the_id):
+    """Whatever it sends, also back: it has no key."""
+    stranger = greeting(keys=(KEY,))
+    if knows_the_id:
+        reply = stranger.on_frame(hello(keys=(KEY,)))
+        challenge = control.decode_challenge(reply[PREFACE.size + HEADER_BYTES :])
+        frames.append((Kind.PROOF, control.encode_proof(Proof(challenge.proof))))
+    for kind, body in frames:
+        try:
+            assert isinstance(stranger.on_frame(Frame(kind, 0, 0, 0, body)), bytes)
+        except ProtocolError:
+            return  # and the driver closes the connection
