@@ -32,6 +32,8 @@ def parse_addr(addr: str) -> tuple[str, int]:
 
     Raises :class:`~laminar.errors.ConfigError` when it is not of that form.
     """
+    if not isinstance(addr, str):
+        raise ConfigError(f"an address is a string like '127.0.0.1:4000', got {addr!r}")
     host, colon, port = addr.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]

@@ -48,7 +48,8 @@ class Exchange:
     Every node of the exchange makes one of the same ``name``, which is its channel; sender and
     receiver of a node have the same id. Rows of the own node never touch a socket.
     ``inputs`` are the nodes that send; by default all of the partitioner's. What they send
-    comes out aligned: see :meth:`__anext__` and ``docs/design/alignment.md``.
+    comes out aligned: see :meth:`__anext__` and ``docs/design/alignment.md``. Raises
+    :class:`~laminar.errors.ConfigError` when ``receiver`` has another one of this name.
 
     Send in one task and iterate in another: the windows are bounded, so a node that does not
     take what it is sent holds up those who send.
@@ -66,6 +67,7 @@ class Exchange:
         self.name = name
         self._sender = sender
         self._inbox = receiver.channel(name)
+        self._inbox.reserve(f"exchange {name!r}")
         self._partitioner = partitioner
         config = sender.config
         self._local = LocalLane(

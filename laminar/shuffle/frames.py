@@ -64,6 +64,7 @@ class Kind:
     CLOSE: Final = 22
     CHALLENGE: Final = 23
     PROOF: Final = 24
+    FORGET: Final = 25
 
 
 KIND_NAMES: Final = {value: name for name, value in vars(Kind).items() if isinstance(value, int)}

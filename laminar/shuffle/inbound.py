@@ -202,6 +202,8 @@ class InboundSession:
         body = frame.body_bytes()
         if frame.kind == Kind.OPEN:
             self._open(frame.channel, control.decode_channel_name(body))
+        elif frame.kind == Kind.FORGET:
+            self._forget(control.decode_channel_name(body))
         elif frame.kind == Kind.PING:
             self._pong = frame.sequence
         elif frame.kind == Kind.CLOSE:
@@ -224,6 +226,15 @@ class InboundSession:
         self._by_number[number] = channel
         if channel.window.unreported:  # consumed between the welcome and now
             self.owe_credit(channel)
+
+    def _forget(self, name: str) -> None:
+        """The peer knows that its channel was consumed to its end: there is room for another."""
+        channel = self.channels.get(name)
+        if channel is None or not channel.ended or channel.window.held:
+            raise ProtocolError("channel", f"channel {name!r} is not one to forget")
+        del self.channels[name]
+        for number in [n for n, known in self._by_number.items() if known is channel]:
+            del self._by_number[number]
 
     def _channel(self, number: int) -> InboundChannel:
         channel = self._by_number.get(number)

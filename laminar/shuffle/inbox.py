@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, Self, TypeAlias
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from laminar.errors import ClosedError, ProtocolError, RemoteError
+from laminar.errors import ClosedError, ConfigError, ProtocolError, RemoteError
 from laminar.model import NodeId
 from laminar.shuffle.frames import Frame
 from laminar.shuffle.inbound import InboundChannel, InboundSession
@@ -100,7 +100,7 @@ class Inbox:
     before a peer was lost or restarted are delivered before the error is raised, once.
     """
 
-    def __init__(self, supply: Supply) -> None:
+    def __init__(self, supply: Supply, closed: str = "") -> None:
         self._supply = supply
         self._queue: deque[Item] = deque()
         self._arrival: anyio.Event | None = None
@@ -108,9 +108,20 @@ class Inbox:
         self._last_touched: InboundChannel | None = None
         self.credit_due = False
         """Whether a sender should hear soon how far its consumer is."""
-        self._closed = False
+        self._owner = ""
+        self._closed = closed
+        """Why nothing arrives, if that is so."""
         self.expected: set[NodeId] = set()
         """Peers whose loss matters to the consumer even if they never opened a channel."""
+
+    def reserve(self, owner: str) -> None:
+        """Let only ``owner`` consume this.
+
+        Raises :class:`~laminar.errors.ConfigError` when somebody else does already.
+        """
+        if self._owner:
+            raise ConfigError(f"{owner} cannot have the channel of {self._owner}: give it a name")
+        self._owner = owner
 
     # -- the receiver's side -------------------------------------------------------------
 
@@ -141,9 +152,12 @@ class Inbox:
         self._queue.append(_Loss(frozenset(channels), peer, error))
         self.wake()
 
-    def close(self) -> None:
-        """Nothing more arrives: waiting consumers get :class:`~laminar.errors.ClosedError`."""
-        self._closed = True
+    def close(self, why: str) -> None:
+        """Nothing arrives: waiting consumers get :class:`~laminar.errors.ClosedError`.
+
+        With no reason, ``""``, things do arrive from now on.
+        """
+        self._closed = why
         self.wake()
 
     def split_off(self, name: str, other: Inbox) -> None:
@@ -225,7 +239,7 @@ class Inbox:
         Raises :class:`~laminar.errors.ClosedError` when the receiver is closed.
         """
         if self._closed:
-            raise ClosedError("the receiver is closed")
+            raise ClosedError(self._closed)
         self._report_all()
         self._arrival = arrival = self._arrival or anyio.Event()
         await arrival.wait()

@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -62,6 +63,8 @@ class Link:
         self.alive = False
         """The liveness flag: whether there is a connection that works as far as we know."""
         self.connections = 0
+        self.trouble = ""
+        """Why the last attempt to connect failed, or the last connection ended."""
         self.failure: LaminarError | None = None
         """Why the link gave up; it is of no use afterwards."""
         self.closed = False
@@ -76,7 +79,8 @@ class Link:
         self.writer_sleeps: anyio.Event | None = None
         """Set by :meth:`wake_writer`; ``None`` while the writer is busy."""
         self._progress = anyio.Event()
-        self._locks: dict[str, anyio.Lock] = {}
+        self._locks: WeakKeyDictionary[OutboundChannel, anyio.Lock] = WeakKeyDictionary()
+        """Of the channels that somebody has waited for, to keep their senders in order."""
         self._closing = False
         self._fruitful = False
         """Whether the connection brought anything after the handshake."""
@@ -96,7 +100,7 @@ class Link:
     async def send(self, message: ChannelMessage) -> None:
         """Queue ``message``, waiting for room behind those who came before."""
         channel = self.session.channel(message.channel)
-        lock = self._locks.setdefault(channel.name, anyio.Lock())
+        lock = self._locks.setdefault(channel, anyio.Lock())
         channel.waiting += 1
         try:
             async with lock:
@@ -189,24 +193,25 @@ class Link:
                 with anyio.fail_after(self._config.dial_timeout_s):
                     return await self._dial()
             except (StreamError, ProtocolError, UnknownPeerError, TimeoutError) as error:
-                failure = error
+                self.trouble = str(error) or "no answer"
             pause = backoff_s(attempt, self._config, self._rng)
             attempt += 1
             if anyio.current_time() + pause >= deadline:
                 if self.session.outstanding:
-                    raise self._give_up(failure)
+                    raise self._give_up()
                 await self._sleep_until_needed()
                 deadline = anyio.current_time() + self._config.reconnect_timeout_s
                 attempt = 0
             else:
                 await anyio.sleep(pause)
 
-    def _give_up(self, failure: Exception) -> RemoteError:
-        why = str(failure) or "no answer"
+    def _give_up(self) -> RemoteError:
         after = f"after {self._config.reconnect_timeout_s:g} s of trying"
         if self.connections:
-            return PeerLostError(f"peer {self.session.peer} is lost {after}: {why}")
-        return PeerUnreachableError(f"peer {self.session.peer} is unreachable {after}: {why}")
+            return PeerLostError(f"peer {self.session.peer} is lost {after}: {self.trouble}")
+        return PeerUnreachableError(
+            f"peer {self.session.peer} is unreachable {after}: {self.trouble}"
+        )
 
     async def _dial(self) -> tuple[ByteStream, FrameDecoder]:
         """Connect and shake hands once, with the address as it is now."""
@@ -246,7 +251,8 @@ class Link:
                     self._fruitful, self._fruitless = True, 0
             except StreamError as error:
                 # Only this connection is gone: the session resumes on the next one.
-                self._note(PeerState.DISCONNECTED, str(vigil.cause(error)))
+                self.trouble = str(vigil.cause(error))
+                self._note(PeerState.DISCONNECTED, self.trouble)
             except RemoteError as error:
                 failure = error
             finally:

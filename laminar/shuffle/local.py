@@ -6,9 +6,10 @@ from typing import Protocol
 
 import anyio
 
+from laminar.errors import ChannelEndedError
 from laminar.model import NodeId
 from laminar.shuffle.arrow import size_of
-from laminar.shuffle.messages import ChannelMessage, Data
+from laminar.shuffle.messages import ChannelMessage, Data, End
 
 
 class LocalInbox(Protocol):
@@ -35,11 +36,15 @@ class LocalLane:
         self._held_bytes = 0
         self._held_control = 0
         self._waiting = 0
+        self._ended = False
         self._turn = anyio.Lock()
         self._room = anyio.Event()
 
     def offer(self, message: ChannelMessage) -> bool:
-        """Hand ``message`` over, if there is room for it and nobody waits."""
+        """Hand ``message`` over, if there is room for it and nobody waits.
+
+        Raises :class:`~laminar.errors.ChannelEndedError` when an ``End`` came before it.
+        """
         return not self._waiting and self._hand_over(message)
 
     async def send(self, message: ChannelMessage) -> None:
@@ -62,6 +67,10 @@ class LocalLane:
         self._room.set()
 
     def _hand_over(self, message: ChannelMessage) -> bool:
+        if self._ended:
+            raise ChannelEndedError(
+                f"channel {message.channel!r} was ended; nothing follows an End"
+            )
         size = size_of(message.batch) if isinstance(message, Data) else 0
         if size:
             if self._held_bytes and self._held_bytes + size > self._window_bytes:
@@ -71,5 +80,6 @@ class LocalLane:
             if self._held_control >= self._control_frames:
                 return False
             self._held_control += 1
+        self._ended = isinstance(message, End)
         self._inbox.put_local(self, message, size)
         return True

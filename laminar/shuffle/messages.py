@@ -138,3 +138,12 @@ ChannelMessage: TypeAlias = Data | Barrier | Watermark | End
 
 Message: TypeAlias = ChannelMessage | Close
 """What a user receives."""
+
+
+def check_message(message: object) -> None:
+    """Raise ``TypeError`` unless ``message`` is one that a user sends."""
+    if not isinstance(message, ChannelMessage):
+        raise TypeError(
+            f"expected Data, Barrier, Watermark or End, got {type(message).__name__}; "
+            "a batch travels as Data(batch)"
+        )

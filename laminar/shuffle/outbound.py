@@ -18,8 +18,9 @@ from enum import Enum
 
 import pyarrow as pa
 
-from laminar.config import ShuffleConfig
+from laminar.config import CHANNELS_MAX, ShuffleConfig
 from laminar.errors import (
+    ChannelEndedError,
     ConfigError,
     HandshakeRefusedError,
     PeerLostError,
@@ -37,9 +38,13 @@ from laminar.shuffle.messages import (
     Data,
     Hello,
     Welcome,
+    check_message,
 )
 from laminar.shuffle.outbound_channel import OutboundChannel
 from laminar.shuffle.window import SendBuffer, SendWindow
+
+FORGOTTEN_MAX = 64 * CHANNELS_MAX
+"""How many names of channels that are over a session remembers, lest they are used again."""
 
 TURN_BYTES = 256 * 1024
 """How much one channel may send before the next one gets its turn."""
@@ -72,7 +77,12 @@ class OutboundSession:
         self._config = config
         # The schema and dictionaries need room in the frame too.
         self._piece_bytes = min(config.target_frame_bytes, max(1, config.max_frame_bytes // 2))
-        self._by_number: list[OutboundChannel] = []
+        self._by_number: dict[int, OutboundChannel] = {}
+        self._forgotten: dict[str, None] = {}
+        """Names of channels that are over on both sides, as many as are remembered."""
+        self._forgotten_queued = 0
+        self._to_forget: list[str] = []
+        """Names of channels that the peer does not know to be over."""
         self._ready: deque[OutboundChannel] = deque()
         self._pong: int | None = None
         self._ping = False
@@ -93,18 +103,42 @@ class OutboundSession:
     def channel(self, name: str) -> OutboundChannel:
         """The channel of that name, opened when it is new.
 
-        Raises :class:`~laminar.errors.ConfigError` when there are too many.
+        Raises :class:`~laminar.errors.ConfigError` when there are too many, and
+        :class:`~laminar.errors.ChannelEndedError` when it is over.
         """
         channel = self.channels.get(name)
         if channel is None:
+            if name in self._forgotten:
+                raise ChannelEndedError(f"channel {name!r} was ended; nothing follows an End")
             if len(self.channels) >= self._config.channels_max:
-                raise ConfigError(f"more than {self._config.channels_max} channels to {self.peer}")
+                self._forget_finished()
+            number = next(count for count in range(CHANNELS_MAX) if count not in self._by_number)
             window = SendWindow(self._window_bytes, self._control_frames)
-            channel = OutboundChannel(name, len(self._by_number), self._config, window)
-            self.channels[name] = channel
-            self._by_number.append(channel)
+            channel = OutboundChannel(name, number, self._config, window)
+            self.channels[name] = self._by_number[number] = channel
             self._schedule(channel)
         return channel
+
+    def _forget_finished(self) -> None:
+        """Make room for new channels: those that ended, and were consumed, are over.
+
+        Their names are remembered for longer than it takes the peer to hear of it. Raises
+        :class:`~laminar.errors.ConfigError` when there are none.
+        """
+        finished = [channel for channel in self.channels.values() if channel.finished]
+        if not finished:
+            raise ConfigError(
+                f"more than {self._config.channels_max} channels to {self.peer}: "
+                "end those that are done, or raise channels_max on both sides"
+            )
+        for channel in finished:
+            del self.channels[channel.name], self._by_number[channel.number]
+            self._forgotten[channel.name] = None
+            self._forgotten_queued += channel.queued
+            self._to_forget.append(channel.name)
+        self._ready = deque(channel for channel in self._ready if not channel.finished)
+        while len(self._forgotten) > FORGOTTEN_MAX:
+            del self._forgotten[next(iter(self._forgotten))]
 
     def offer(self, message: ChannelMessage, *, in_turn: bool = False) -> bool:
         """Queue ``message`` if its channel has room for all of it now.
@@ -113,8 +147,13 @@ class OutboundSession:
         window never is: :meth:`offer_piece` takes its slices one by one. While others wait
         for room, only the one whose turn it is gets in (``in_turn``).
         """
-        channel = self.channels.get(message.channel)
+        try:
+            channel = self.channels.get(message.channel)
+        except AttributeError:
+            check_message(message)
+            raise
         if channel is None:
+            check_message(message)
             channel = self.channel(message.channel)
         if channel.waiting and not in_turn:
             return False
@@ -162,13 +201,14 @@ class OutboundSession:
 
     def request_flush(self) -> int:
         """Ask the peer to confirm all that was queued until now; the token to wait for."""
-        queued = sum(channel.queued for channel in self._by_number)
-        if not any(channel.used or not channel.announced for channel in self._by_number):
+        queued = self._forgotten_queued
+        queued += sum(channel.queued for channel in self._by_number.values())
+        if not any(channel.used or not channel.announced for channel in self._by_number.values()):
             self._flush_covers = queued  # all of it was consumed, hence received
         elif queued > self._flush_covers:
             self._flush_covers = queued
             self._flush_wanted += 1
-            for channel in self._by_number:
+            for channel in self._by_number.values():
                 channel.mark_flush()
         return self._flush_wanted
 
@@ -184,7 +224,10 @@ class OutboundSession:
     @property
     def outstanding(self) -> bool:
         """Whether the peer may lack something that was sent to it."""
-        return self.flushed < self._flush_wanted or any(channel.used for channel in self._by_number)
+        return self.flushed < self._flush_wanted or self._any_used()
+
+    def _any_used(self) -> bool:
+        return any(channel.used for channel in self._by_number.values())
 
     # -- the connection ------------------------------------------------------------------
 
@@ -280,21 +323,25 @@ class OutboundSession:
         self._window_bytes = min(self._config.window_bytes, welcome.window_bytes)
         self._control_frames = min(self._config.control_frames_max, welcome.control_frames)
         self._ready.clear()
-        for channel in self._by_number:
+        for channel in self._by_number.values():
             channel.announced = channel.scheduled = False
             channel.window.window_bytes = self._window_bytes
             channel.window.control_frames = self._control_frames
             channel.window.rewind(*welcome.channels.get(channel.name, (0, 0)))
             self._schedule(channel)
+        self._to_forget = [name for name in welcome.channels if name not in self.channels]
         self._flush_sent = self.flushed
         self.state = State.OPEN
 
     def _on_credit(self, frame: Frame) -> None:
-        if frame.channel >= len(self._by_number):
+        channel = self._by_number.get(frame.channel)
+        if channel is None:
             raise ProtocolError("channel", f"credit for unknown channel {frame.channel}")
-        channel = self._by_number[frame.channel]
         channel.window.consume(frame.sequence)
         self._schedule(channel)
+        # What was consumed has been received, whether or not the peer stays to say so.
+        if self.flushed < self._flush_wanted and not self._any_used():
+            self.flushed = self._flush_wanted
 
     # -- what goes onto the wire ---------------------------------------------------------
 
@@ -303,6 +350,7 @@ class OutboundSession:
         """Whether :meth:`take` may return something."""
         return bool(
             self._ready
+            or self._to_forget
             or self._ping
             or self._pong is not None
             or self._flush_sent < self._flush_wanted
@@ -312,6 +360,9 @@ class OutboundSession:
     def take(self, bytes_max: int) -> list[SendBuffer]:
         """The next buffers to send, about ``bytes_max`` in all; empty when there is nothing."""
         buffers: list[SendBuffer] = self._take_signs_of_life()
+        for name in self._to_forget:
+            buffers.append(encode_frame(Kind.FORGET, control.encode_channel_name(name)))
+        self._to_forget.clear()
         room = bytes_max
         while self._ready and room > 0:
             channel = self._ready.popleft()
@@ -340,7 +391,7 @@ class OutboundSession:
     def _take_requests(self, buffers: list[SendBuffer]) -> None:
         """A flush goes behind what was queued before it, a goodbye behind everything."""
         if self._flush_sent < self._flush_wanted and all(
-            channel.past_flush_mark for channel in self._by_number
+            channel.past_flush_mark for channel in self._by_number.values()
         ):
             self._flush_sent = self._flush_wanted
             buffers.append(encode_frame(Kind.PING, sequence=self._flush_sent))
@@ -368,7 +419,7 @@ class OutboundSession:
         return taken, taken >= bytes_max and not channel.idle
 
     def _all_sent(self) -> bool:
-        return all(channel.idle for channel in self._by_number)
+        return all(channel.idle for channel in self._by_number.values())
 
     def _schedule(self, channel: OutboundChannel) -> None:
         if not channel.scheduled:

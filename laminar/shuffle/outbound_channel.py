@@ -175,6 +175,11 @@ class OutboundChannel:
         return bool(self._pending or self.window.retained)
 
     @property
+    def finished(self) -> bool:
+        """Whether its end was consumed: nothing will ever be sent here, or asked for again."""
+        return self.ended and not self.used and not self.waiting
+
+    @property
     def idle(self) -> bool:
         """Whether everything was handed to the connection."""
         return not self._pending and not self.window.unsent

@@ -33,12 +33,14 @@ from laminar.net.stream import ByteStream, Listener, Network
 from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork, parse_addr, reaches_beyond_loopback
 from laminar.net.tls import TlsNetwork, certified
+from laminar.shuffle import control
 from laminar.shuffle.admission import Admission
 from laminar.shuffle.authentication import NONCE_BYTES
 from laminar.shuffle.farewell import FAREWELL_TIMEOUT_S, close_frame, tell
 from laminar.shuffle.frames import FrameDecoder
 from laminar.shuffle.greeting import Greeting
 from laminar.shuffle.inbound import InboundSession
+from laminar.shuffle.inbound_connection import InboundConnection
 from laminar.shuffle.inbox import Envelope, Inbox
 from laminar.shuffle.liveness import PeerBoard, PeerEvent, PeerState
 from laminar.shuffle.messages import Close, Hello
@@ -50,31 +52,7 @@ from laminar.shuffle.vigil import Vigil
 ACCEPT_PAUSE_S = 0.1
 """Pause after a failed accept: when descriptors are short, some must be closed first."""
 
-
-class _Connection:
-    """The current connection of a session, and how to wake its writer."""
-
-    def __init__(self, stream: ByteStream, session: InboundSession, welcome: bytes) -> None:
-        self.stream = stream
-        self.session = session
-        self.welcome = welcome
-        """The end of the handshake, to be sent first."""
-        self.closing = False
-        """Whether the writer is to say goodbye."""
-        self.closed = anyio.Event()
-        """Set when the writer has ended."""
-        self.writing = False
-        """Whether the writer is in the middle of a call: nobody else may write then."""
-        self.sleeps: anyio.Event | None = None
-
-    def ping(self) -> None:
-        self.session.ping()
-        self.wake()
-
-    def wake(self) -> None:
-        if self.sleeps is not None:
-            self.sleeps.set()
-            self.sleeps = None
+_NOT_OPEN = "this ShuffleReceiver is not open; use it inside its async with"
 
 
 class ShuffleReceiver:
@@ -109,11 +87,12 @@ class ShuffleReceiver:
         self._rng = rng or secrets.SystemRandom()
         self._incarnation = Incarnation(time.time_ns() if incarnation is None else incarnation)
         self._peers = Peers(self.config, self._inbox_of)
-        self._connections: dict[NodeId, _Connection] = {}
+        self._connections: dict[NodeId, InboundConnection] = {}
         self._returns: dict[NodeId, anyio.CancelScope] = {}
         """Of peers whose connection broke: ends the wait for their return."""
         self._board = PeerBoard(self.config.peers_max)
-        self._inbox = Inbox(self)
+        self._closed = _NOT_OPEN
+        self._inbox = Inbox(self, self._closed)
         self._claimed: dict[str, Inbox] = {}
         self._drops: Counter[str] = Counter()
         self._accept_failures = 0
@@ -167,6 +146,7 @@ class ShuffleReceiver:
         except BaseException:
             self._listener.close()
             raise
+        self._close_inboxes("")
         self._tasks.start_soon(self._accept_loop, self._listener, self._tasks)
         return self
 
@@ -183,8 +163,7 @@ class ShuffleReceiver:
         finally:
             if self._tasks is not None:
                 self._tasks.cancel_scope.cancel()
-            for inbox in (self._inbox, *self._claimed.values()):
-                inbox.close()
+            self._close_inboxes("the receiver is closed")
             try:
                 await leave(self._stack, exc)
             finally:
@@ -218,7 +197,7 @@ class ShuffleReceiver:
     def local_addr(self) -> str:
         """The address this receiver listens at, ``host:port``."""
         if self._listener is None:
-            raise ClosedError("this ShuffleReceiver is not open; use it inside its async with")
+            raise ClosedError(_NOT_OPEN)
         return self._listener.local_addr
 
     async def recv(self) -> Envelope:
@@ -239,7 +218,8 @@ class ShuffleReceiver:
         """Claim the channels called ``name``, of all peers: only the returned inbox has them."""
         inbox = self._claimed.get(name)
         if inbox is None:
-            inbox = self._claimed[name] = Inbox(self)
+            control.check_channel_name(name)
+            inbox = self._claimed[name] = Inbox(self, self._closed)
             self._inbox.split_off(name, inbox)
             for session in self._peers.sessions.values():
                 if name in session.channels:
@@ -276,6 +256,11 @@ class ShuffleReceiver:
         )
 
     # -- the inboxes' side ---------------------------------------------------------------
+
+    def _close_inboxes(self, why: str) -> None:
+        self._closed = why
+        for inbox in (self._inbox, *self._claimed.values()):
+            inbox.close(why)
 
     def _inbox_of(self, name: str) -> Inbox:
         return self._claimed.get(name, self._inbox)
@@ -344,7 +329,7 @@ class ShuffleReceiver:
             self._board.note(session.peer, PeerState.DISCONNECTED, str(outcome))
             await self._await_return(session, outcome)
 
-    async def _greet(self, stream: ByteStream) -> tuple[_Connection, FrameDecoder] | None:
+    async def _greet(self, stream: ByteStream) -> tuple[InboundConnection, FrameDecoder] | None:
         """Shake hands; None, and counted, when the peer may not come in."""
         nonce = self._rng.randbytes(NONCE_BYTES)
         greeting = Greeting(self.local_id, self.config, nonce)
@@ -366,7 +351,7 @@ class ShuffleReceiver:
 
     def _welcome(
         self, stream: ByteStream, greeting: Greeting, hello: Hello, decoder: FrameDecoder
-    ) -> _Connection:
+    ) -> InboundConnection:
         """From now on the connection is the current one of its session.
 
         Raises :class:`~laminar.errors.ProtocolError` when there can be no session.
@@ -382,11 +367,11 @@ class ShuffleReceiver:
             self._board.note(hello.node, PeerState.RESTARTED, "a newer incarnation came")
             self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
         decoder.open_for_data(session.admit, self.config.max_frame_bytes)
-        connection = self._connections[hello.node] = _Connection(stream, session, welcome)
+        connection = self._connections[hello.node] = InboundConnection(stream, session, welcome)
         return connection
 
     async def _run(
-        self, connection: _Connection, decoder: FrameDecoder
+        self, connection: InboundConnection, decoder: FrameDecoder
     ) -> Close | ProtocolError | StreamError:
         """Read and write until the connection ends; why it did."""
         outcome: Close | ProtocolError | StreamError
@@ -410,7 +395,9 @@ class ShuffleReceiver:
                 await tell(connection.stream, close_frame(str(outcome)))
         return outcome
 
-    async def _read(self, connection: _Connection, decoder: FrameDecoder, vigil: Vigil) -> Close:
+    async def _read(
+        self, connection: InboundConnection, decoder: FrameDecoder, vigil: Vigil
+    ) -> Close:
         """Receive until the peer says goodbye."""
         session, stream = connection.session, connection.stream
         while True:
@@ -426,7 +413,7 @@ class ShuffleReceiver:
             if connection.sleeps is not None and session.has_work:
                 connection.wake()
 
-    async def _write(self, connection: _Connection) -> None:
+    async def _write(self, connection: InboundConnection) -> None:
         """Send the welcome, credit and answers, and sleep while there are none."""
         replies = [connection.welcome]
         try:

@@ -36,7 +36,13 @@ from laminar.shuffle.arrow import single_batch
 from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.link import Link
 from laminar.shuffle.liveness import PeerBoard, PeerEvent
-from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, ChannelMessage, Data
+from laminar.shuffle.messages import (
+    DEFAULT_CHANNEL,
+    Barrier,
+    ChannelMessage,
+    Data,
+    check_message,
+)
 from laminar.shuffle.outbound import OutboundSession
 from laminar.shuffle.statistics import LinkStatistics, SenderStatistics
 
@@ -124,6 +130,7 @@ class ShuffleSender:
         """
         link = self._links.get(peer)
         if link is None or not link.session.offer(message):
+            check_message(message)
             link = await self._open(peer)
             await link.send(message)
         elif link.writer_sleeps is not None:
@@ -292,6 +299,7 @@ class ShuffleSender:
                 if link.session.outstanding and peer not in failures:
                     failures[peer] = PeerLostError(
                         f"peer {peer} did not confirm everything sent to it {after}"
+                        + (f": {link.trouble}" if link.trouble and not link.alive else "")
                     )
         return failures
 

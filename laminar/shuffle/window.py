@@ -196,6 +196,11 @@ class ReceiveWindow:
         )
 
     @property
+    def held(self) -> int:
+        """Frames received and not yet consumed."""
+        return self.received - self.consumed
+
+    @property
     def unreported(self) -> bool:
         """Whether the sender does not know yet how far the user is."""
         return self.consumed != self._reported

@@ -14,6 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from laminar.cluster.memory import InMemoryKv
 from laminar.errors import (
+    ChannelEndedError,
     ConfigError,
     PeerLostError,
     PeerRestartedError,
@@ -269,14 +270,18 @@ async def test_a_slow_node_does_not_hold_the_parts_of_others():
 async def test_barriers_watermarks_and_ends_come_behind_the_rows_on_every_node():
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack)
-        exchange = nodes["a"].exchange(partitioner=RoundRobin(NODES))
+        exchanges = {
+            name: node.exchange(partitioner=RoundRobin(NODES), inputs=["a"])
+            for name, node in nodes.items()
+        }
+        exchange = exchanges["a"]
         await exchange.send(numbered(0, 30))
         await exchange.barrier(BARRIER)
         await exchange.send(numbered(30, 30))
         await exchange.watermark(60)
         await exchange.end()
         for index, name in enumerate(NODES):
-            events = [m async for _, m in nodes[name].exchange(inputs=["a"])]
+            events = [m async for _, m in exchanges[name]]
             kinds = [rows_of(e.batch) if isinstance(e, Data) else e for e in events]
             assert kinds == [
                 list(range(index, 30, 3)),
@@ -291,14 +296,19 @@ async def test_barriers_watermarks_and_ends_come_behind_the_rows_on_every_node()
 async def test_two_exchanges_of_one_node_keep_apart():
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, ("a", "b"))
+        exchanges = {
+            (name, node): nodes[node].exchange(("a", "b"), name, inputs=["a"])
+            for name in ("orders", "parts")
+            for node in nodes
+        }
         for name, start in (("orders", 0), ("parts", 100)):
-            exchange = nodes["a"].exchange(("a", "b"), name)
+            exchange = exchanges[name, "a"]
             await exchange.send(numbered(start, 100))
             await exchange.end()
         for name, start in (("orders", 0), ("parts", 100)):
             rows = []
-            for node in nodes.values():
-                async for _, message in node.exchange(("a", "b"), name, inputs=["a"]):
+            for node in nodes:
+                async for _, message in exchanges[name, node]:
                     rows += rows_of(message.batch) if isinstance(message, Data) else []
             assert sorted(rows) == list(range(start, start + 100))
 
@@ -792,12 +802,36 @@ async def test_anything_that_speaks_arrow_can_be_exchanged():
 
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, ("a", "b"))
-        exchange = nodes["a"].exchange(("a", "b"))
+        exchanges = [node.exchange(("a", "b"), inputs=["a"]) for node in nodes.values()]
+        exchange = exchanges[0]
         await exchange.send(polars.DataFrame({"row": range(100)}))
         await exchange.send(pa.table({"row": pa.chunked_array([[100, 101], [102]])}))
         await exchange.end()
         rows = []
-        for node in nodes.values():
-            async for _, message in node.exchange(("a", "b"), inputs=["a"]):
+        for each in exchanges:
+            async for _, message in each:
                 rows += rows_of(message.batch) if isinstance(message, Data) else []
         assert sorted(rows) == list(range(103))
+
+
+@limited
+async def test_a_name_belongs_to_one_exchange_of_a_receiver():
+    async with AsyncExitStack() as stack:
+        node = (await cluster(stack, ("a",)))["a"]
+        node.exchange(("a",))
+        with pytest.raises(ConfigError, match="exchange 'orders' cannot have the channel"):
+            node.exchange(("a",))
+        with pytest.raises(ConfigError, match="a channel's name has 1 to"):
+            node.exchange(("a",), name="")
+
+
+@limited
+async def test_rows_behind_the_end_are_refused_also_if_they_are_ones_own():
+    async with AsyncExitStack() as stack:
+        node = (await cluster(stack, ("a",)))["a"]
+        exchange = node.exchange(("a",))
+        await exchange.send(numbered(0, 2))
+        await exchange.end()
+        with pytest.raises(ChannelEndedError):
+            await exchange.send(numbered(2, 5))
+        assert [rows_of(m.batch) async for _, m in exchange if isinstance(m, Data)] == [[1, 0]]

@@ -377,5 +377,5 @@ def test_header_is_the_documented_one():
 
 def test_kinds_are_distinct_and_sequenced_ones_come_first():
     sequenced = {Kind.DATA, Kind.BARRIER, Kind.WATERMARK, Kind.END}
-    assert len(KIND_NAMES) == 13
+    assert len(KIND_NAMES) == 14
     assert {kind for kind in KIND_NAMES if kind <= SEQUENCED_MAX} == sequenced

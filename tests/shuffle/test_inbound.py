@@ -301,3 +301,39 @@ class TestCredit:
         with pytest.raises(ProtocolError):
             receiver.boxes["x"].take()
         assert receiver.session.channels["x"].window.held_bytes == 0
+
+
+def forget(name):
+    return Frame(Kind.FORGET, 0, 0, 0, control.encode_channel_name(name))
+
+
+class TestForgetting:
+    def test_a_channel_that_is_over_makes_room(self):
+        receiver = Receiver(channels_max=1)
+        for life in range(20):
+            receiver(open_(0, f"x{life}"), watermark(1), Frame(Kind.END, 0, 0, 2, b""))
+            box = receiver.boxes[f"x{life}"]
+            box.take(), box.take()
+            receiver(forget(f"x{life}"))
+        assert receiver.session.channels == {}
+        assert receiver.connect().channels == {}
+
+    @pytest.mark.parametrize("state", ["unknown", "not ended", "not consumed"])
+    def test_one_that_is_not_over_stays(self, state):
+        receiver = Receiver()
+        if state != "unknown":
+            receiver(open_(), watermark(1))
+        if state == "not consumed":
+            receiver(Frame(Kind.END, 0, 0, 2, b""))
+            receiver.boxes["x"].take()
+        elif state == "not ended":
+            receiver.boxes["x"].take()
+        assert refused(receiver, forget("x")) == "channel"
+
+    def test_one_that_was_opened_on_an_earlier_connection(self):
+        receiver = Receiver()
+        receiver(open_(), Frame(Kind.END, 0, 0, 1, b""))
+        receiver.boxes["x"].take()
+        receiver.connect()
+        receiver(forget("x"), open_(0, "y"))
+        assert list(receiver.session.channels) == ["y"]

@@ -168,7 +168,7 @@ class TestRecv:
     async def test_iteration_ends_when_closed_and_everything_was_taken(self, inbox):
         a = Peer(inbox)
         a.send("x", 1)
-        inbox.close()
+        inbox.close("closed")
         assert [message.timestamp async for _, message in inbox] == [1]
         with pytest.raises(ClosedError):
             await inbox.recv()
@@ -182,7 +182,7 @@ class TestRecv:
             tasks.start_soon(consume)
             tasks.start_soon(consume)
             await anyio.wait_all_tasks_blocked()
-            inbox.close()
+            inbox.close("closed")
 
     async def test_an_undecodable_frame_ends_its_channel(self, inbox, supply):
         a = Peer(inbox)

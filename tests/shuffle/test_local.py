@@ -6,6 +6,7 @@ import anyio
 import pyarrow as pa
 import pytest
 
+from laminar.errors import ChannelEndedError
 from laminar.model import CheckpointBarrier
 from laminar.shuffle.arrow import size_of
 from laminar.shuffle.local import LocalLane
@@ -57,7 +58,7 @@ class TestOffer:
         box.take()
         assert lane.offer(data(2))
 
-    @pytest.mark.parametrize("message", [Watermark(1), Barrier(CheckpointBarrier(1)), End()])
+    @pytest.mark.parametrize("message", [Watermark(1), Barrier(CheckpointBarrier(1))])
     def test_control_is_bounded_too(self, box, message):
         lane = LocalLane("me", box, 1000, 8)
         assert [lane.offer(message) for _ in range(10)] == [True] * 8 + [False] * 2
@@ -77,7 +78,7 @@ class TestOffer:
     def test_everything_is_given_back(self, box):
         lane = LocalLane("me", box, 3 * SIZE, 8)
         for _ in range(20):
-            for message in (data(1), Watermark(1), data(2), End()):
+            for message in (data(1), Watermark(1), data(2)):
                 assert lane.offer(message)
             while box.messages:
                 box.take()
@@ -142,3 +143,12 @@ class TestSend:
             while box.messages:
                 box.take()
                 await anyio.wait_all_tasks_blocked()
+
+    async def test_nothing_follows_an_end(self, box):
+        lane = LocalLane("me", box, SIZE, 8)
+        await lane.send(End())
+        with pytest.raises(ChannelEndedError, match="'default' was ended"):
+            lane.offer(data(1))
+        with pytest.raises(ChannelEndedError):
+            await lane.send(Watermark(1))
+        assert len(box.messages) == 1

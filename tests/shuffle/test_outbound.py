@@ -680,6 +680,22 @@ class TestFlush:
         out.offer(Data(rows()))
         assert out.outstanding
 
+    def test_what_was_consumed_needs_no_answer(self):
+        """The peer may leave right after it took the last row."""
+        out = opened()
+        out.offer(Data(rows(), "a"))
+        out.offer(Data(rows(), "b"))
+        token = out.request_flush()
+        assert kinds(taken(out))[-1] == Kind.PING
+        out.on_frame(credit(0, 1))
+        assert out.flushed < token
+        assert out.outstanding
+        out.on_frame(credit(1, 1))
+        assert out.flushed == token
+        with pytest.raises(PeerLostError):
+            out.on_frame(Frame(Kind.CLOSE, 0, 0, 0, control.encode_close(Close("done"))))
+        assert not out.outstanding  # so the driver does not call it a loss
+
 
 class TestGoodbye:
     def test_comes_last_and_once(self):
@@ -742,3 +758,69 @@ class TestManyChannels:
         for frame in frames:
             out.on_frame(frame)
         assert out.state is State.OPEN
+
+
+class TestFinishedChannels:
+    def ended(self, out, *names):
+        """Open and end channels of these names, and have everything consumed."""
+        for name in names:
+            out.offer(Data(rows(), name))
+            out.offer(End(name))
+        frames = taken(out)
+        for name in names:
+            out.on_frame(credit(out.channels[name].number, 2))
+        return frames
+
+    def test_they_make_room_for_new_ones(self):
+        out = opened(channels_max=3)
+        for life in range(100):
+            frames = self.ended(out, f"x{life}", f"y{life}", f"z{life}")
+            told = [control.decode_channel_name(f.body) for f in frames if f.kind == Kind.FORGET]
+            assert told == ([f"{name}{life - 1}" for name in "xyz"] if life else [])
+            if life:  # the peer has room before it hears of the new ones
+                assert kinds(frames).index(Kind.OPEN) > 2
+            assert len(out.channels) == 3
+
+    @pytest.mark.parametrize("what", ["not ended", "not consumed"])
+    def test_one_in_use_does_not(self, what):
+        out = opened(channels_max=1)
+        out.offer(Data(rows(), "a"))
+        if what == "not consumed":
+            out.offer(End("a"))
+        taken(out)
+        out.on_frame(credit(0, 1))
+        with pytest.raises(ConfigError, match="more than 1 channels to you: end those"):
+            out.offer(Data(rows(), "b"))
+
+    def test_their_names_are_not_used_again(self):
+        out = opened(channels_max=1)
+        self.ended(out, "a")
+        self.ended(out, "b")
+        with pytest.raises(ChannelEndedError):
+            out.offer(Data(rows(), "a"))
+
+    def test_a_peer_that_has_not_heard_of_it_is_told_on_the_next_connection(self):
+        out = opened(channels_max=1)
+        self.ended(out, "a")
+        out.offer(Data(rows(), "b"))
+        connect(out, {"a": 2}, {"a": 2})
+        frames = taken(out)
+        assert kinds(frames) == [Kind.FORGET, Kind.OPEN, Kind.DATA]
+        connect(out, {"b": 1}, {"b": 1})
+        assert Kind.FORGET not in kinds(taken(out))
+
+    def test_a_flush_still_covers_what_comes_later(self):
+        out = opened(channels_max=1)
+        for name in "abcd":
+            self.ended(out, name)
+        assert out.request_flush() == out.flushed
+        out.offer(End("e"))
+        assert out.request_flush() > out.flushed
+
+
+class TestMessages:
+    @pytest.mark.parametrize("wrong", [rows(), "rows", None, Close("why")])
+    def test_what_is_no_message_is_told_so(self, wrong):
+        out = opened()
+        with pytest.raises(TypeError, match="expected Data, Barrier, Watermark or End, got"):
+            out.offer(wrong)

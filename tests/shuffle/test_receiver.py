@@ -192,6 +192,9 @@ async def test_outside_its_block_a_receiver_is_closed():
     receiver = ShuffleReceiver.bind("b", config=QUICK)
     with pytest.raises(ClosedError):
         _ = receiver.local_addr
+    for inbox in (receiver, receiver.channel("claimed early")):
+        with pytest.raises(ClosedError, match="not open; use it inside its async with"):
+            await inbox.recv()
     async with receiver:
         async with ShuffleSender("a", config=QUICK) as sender:
             sender.register_peer("b", receiver.local_addr)
@@ -199,8 +202,9 @@ async def test_outside_its_block_a_receiver_is_closed():
             await sender.send_to("b", End())
     assert await receiver.recv() == ("a", Watermark(1))  # what is here is still delivered
     assert await receiver.recv() == ("a", End())
-    with pytest.raises(ClosedError):
-        await receiver.recv()
+    for inbox in (receiver, receiver.channel("claimed early"), receiver.channel("late")):
+        with pytest.raises(ClosedError, match="the receiver is closed"):
+            await inbox.recv()
     assert [envelope async for envelope in receiver] == []
     with pytest.raises(ClosedError):
         async with receiver:

@@ -905,3 +905,77 @@ async def test_anything_that_speaks_arrow_can_be_sent():
             await sender.flush()
         rows = [rows_of(m.batch) for _, m in receiver.drain_available() if isinstance(m, Data)]
         assert [row for part in rows for row in part] == [1, 2, 3] * 3
+
+
+@limited
+async def test_leaving_says_why_a_peer_was_not_reached():
+    impatient = replace(QUICK, close_timeout_s=0.2)
+    with pytest.raises(
+        PeerLostError, match=r"within close_timeout_s \(0\.2 s\): cannot connect to"
+    ):
+        async with ShuffleSender("a", config=impatient) as sender:
+            sender.register_peer("b", free_addr())
+            await sender.send_to("b", Watermark(1))
+
+
+@limited
+async def test_what_is_no_message_or_address_is_told_so():
+    async with (
+        ShuffleReceiver.bind("b", config=QUICK) as receiver,
+        ShuffleSender("a", config=QUICK) as sender,
+    ):
+        with pytest.raises(ConfigError, match="an address is a string"):
+            sender.register_peer("b", ("127.0.0.1", 4000))
+        sender.register_peer("b", receiver.local_addr)
+        for wrong in (numbered(0, 1), "text"):
+            for _ in range(2):  # without a connection, and with one
+                with pytest.raises(TypeError, match=r"a batch travels as Data\(batch\)"):
+                    await sender.send_to("b", wrong)
+                with pytest.raises(TypeError, match=r"a batch travels as Data\(batch\)"):
+                    sender.try_send("b", wrong)
+                await sender.send_to("b", Watermark(1))
+                await sender.flush()
+
+
+@limited
+async def test_many_more_channels_than_may_be_open_at_once():
+    config = replace(QUICK, channels_max=4)
+    async with (
+        ShuffleReceiver.bind("b", config=config) as receiver,
+        ShuffleSender("a", config=config) as sender,
+    ):
+        sender.register_peer("b", receiver.local_addr)
+        for stage in range(50):
+            channel = f"stage-{stage}"
+            await sender.send_to("b", Data(numbered(stage, 1), channel))
+            await sender.send_to("b", End(channel))
+            assert rows_of((await receiver.recv())[1].batch) == [stage]
+            assert await receiver.recv() == ("a", End(channel))
+            await eventually(lambda: _nothing_outstanding(sender, "b"))
+        assert sender.statistics().peers["b"].connections == 1
+        assert len(receiver.statistics().peers["a"].channels) <= 4
+
+
+def _nothing_outstanding(sender, peer):
+    return not sender._links[peer].session.outstanding
+
+
+@limited
+async def test_a_receiver_that_leaves_after_the_last_row_is_no_loss():
+    """It may be gone before it has answered the flush."""
+    for _ in range(20):
+        async with ShuffleSender("a", config=QUICK) as sender:
+            async with ShuffleReceiver.bind("b", config=QUICK) as receiver:
+                sender.register_peer("b", receiver.local_addr)
+
+                async def consume(receiver=receiver):
+                    async for _, message in receiver:
+                        if isinstance(message, End):
+                            return
+
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(consume)
+                    for start in range(0, 1000, 100):
+                        await sender.send_to("b", Data(numbered(start, 100)))
+                    await sender.send_to("b", End())
+            await sender.flush()
