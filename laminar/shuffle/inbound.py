@@ -203,7 +203,7 @@ class InboundSession:
         if frame.kind == Kind.OPEN:
             self._open(frame.channel, control.decode_channel_name(body))
         elif frame.kind == Kind.PING:
-            self._pong = frame.sequence
+            self._pong = max(frame.sequence, self._pong or 0)
         elif frame.kind == Kind.CLOSE:
             return control.decode_close(body)
         elif frame.kind != Kind.PONG:
