@@ -1,13 +1,16 @@
 # Every target makes the environment it needs, from nothing but make and Python 3.11 or newer.
 #
-#   make demo    repartition six million rows and check the result with another engine
-#   make test    run the tests
-#   make check   format, lint, types, layers
-#   make bench   run the comparisons with other systems
-#   make fmt     format and fix what can be fixed
+#   make demo      repartition six million rows and check the result with another engine
+#   make test      run the tests
+#   make simulate  run 50,000 seeds of the fabric's simulator, for every night
+#   make check     format, lint, types, layers
+#   make bench     run the comparisons with other systems
+#   make fmt       format and fix what can be fixed
 #
 # PYTHON picks the interpreter, VENV the folder of the environments, PYTEST_ARGS what to test:
 #   make test PYTHON=python3.13 PYTEST_ARGS="tests/cluster -x"
+# SEEDS and JOBS say what to simulate, in how many processes:
+#   make simulate SEEDS="50000 60000" JOBS=4
 
 VENV ?= .venv
 BUILD ?= build
@@ -15,6 +18,9 @@ PYTEST_ARGS ?=
 # The whole suite runs from the source tree; on the wheel its slow part need not run again.
 WHEEL_PYTEST_ARGS ?= -m "not slow"
 BENCH_ARGS ?=
+# The first seed, and the first one not to run.
+SEEDS ?= 0 50000
+JOBS ?= 2
 
 DEV := $(VENV)/dev/bin
 DEMO := $(VENV)/demo/bin
@@ -25,7 +31,7 @@ WHEEL_DIR := $(BUILD)/wheel
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-wheel check bench fmt requirements clean
+.PHONY: help demo test test-wheel simulate check bench fmt requirements clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -104,6 +110,11 @@ test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
 	cp -R tests examples benchmarks pyproject.toml "$$outside"; \
 	cd "$$outside"; \
 	LAMINAR_TEST_WHEEL=1 "$$python" -m pytest $(WHEEL_PYTEST_ARGS)
+
+# --- simulate ----------------------------------------------------------------------------
+
+simulate: $(VENV)/dev/.ready
+	$(DEV)/python -m tests.simulation $(SEEDS) --jobs $(JOBS)
 
 # --- check -------------------------------------------------------------------------------
 

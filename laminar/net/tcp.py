@@ -91,6 +91,7 @@ class TcpStream:
             await self._breathe()
 
     async def receive_into(self, buffer: memoryview) -> int:
+        await self._breathe()  # not later: what was received must not be lost to a cancellation
         while True:
             try:
                 count = self._socket.recv_into(buffer)
@@ -99,7 +100,6 @@ class TcpStream:
                 continue
             except OSError as error:
                 raise self._translate(error) from error
-            await self._breathe()
             return count
 
     async def send_eof(self) -> None:

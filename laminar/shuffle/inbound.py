@@ -205,7 +205,7 @@ class InboundSession:
         elif frame.kind == Kind.FORGET:
             self._forget(control.decode_channel_name(body))
         elif frame.kind == Kind.PING:
-            self._pong = frame.sequence
+            self._pong = max(frame.sequence, self._pong or 0)
         elif frame.kind == Kind.CLOSE:
             return control.decode_close(body)
         elif frame.kind != Kind.PONG:

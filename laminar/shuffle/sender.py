@@ -99,13 +99,15 @@ class ShuffleSender:
         traceback: TracebackType | None,
     ) -> None:
         failures: dict[str, LaminarError] = {}
-        if exc_type is None:
-            failures = await self._drain()
-        self._closed = True
-        self._links.clear()
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-        await leave(self._stack, exc)
+        try:
+            if exc_type is None:
+                failures = await self._drain()
+        finally:  # also when that is cancelled
+            self._closed = True
+            self._links.clear()
+            if self._tasks is not None:
+                self._tasks.cancel_scope.cancel()
+            await leave(self._stack, exc)
         raise_failures("closing", failures)
 
     # -- sending -------------------------------------------------------------------------

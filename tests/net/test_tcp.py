@@ -223,6 +223,23 @@ async def test_a_cancelled_receive_or_accept_can_be_repeated():
 
 
 @limited
+async def test_a_cancelled_receive_loses_nothing_of_a_stream_that_never_blocks():
+    near, far = await connected()
+    got = bytearray()
+    with closing(near), closing(far):
+        await near.send_vectored([bytes(range(4 * CALLS_BEFORE_YIELD))])
+        one = memoryview(bytearray(1))
+        while len(got) < 4 * CALLS_BEFORE_YIELD:
+            count = 0
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                count = await far.receive_into(one)
+            got += one[:count]
+            await checkpoint()
+    assert got == bytes(range(4 * CALLS_BEFORE_YIELD))
+
+
+@limited
 async def test_closing_a_listener_ends_an_accept_that_waits():
     listener = await TcpNetwork().listen("127.0.0.1:0")
     ended = False

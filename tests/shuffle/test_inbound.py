@@ -148,6 +148,12 @@ class TestMessages:
         assert receiver.session.has_work
         (pong,) = receiver.session.take()
         assert HEADER.unpack_from(pong) == (0, Kind.PONG, 0, 0, 77)
+
+    def test_a_keepalive_behind_a_flush_does_not_swallow_its_answer(self):
+        receiver = Receiver()
+        receiver(Frame(Kind.PING, 0, 0, 2, b""), Frame(Kind.PING, 0, 0, 1, b""))
+        (pong,) = receiver.session.take()
+        assert HEADER.unpack_from(pong) == (0, Kind.PONG, 0, 0, 2)
         assert not receiver.session.has_work
 
 

@@ -824,6 +824,28 @@ async def test_a_cancelled_block_ends_at_once():
 
 
 @limited
+async def test_leaving_a_block_can_be_cancelled():
+    """What the sender owns ends all the same: no task of it is left to its surroundings."""
+    with silent_listener() as addr:
+        sender = ShuffleSender("a", config=QUICK)
+        async with anyio.create_task_group() as tasks:
+
+            async def use(task_status):
+                with anyio.CancelScope() as scope:
+                    async with sender:
+                        sender.register_peer("b", addr)
+                        await sender.send_to("b", Watermark(1))
+                        task_status.started(scope)
+                assert scope.cancelled_caught
+                with pytest.raises(ClosedError):
+                    await sender.send_to("b", Watermark(2))
+
+            scope = await tasks.start(lambda *, task_status: use(task_status))
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+
+
+@limited
 async def test_an_error_while_being_cancelled_is_not_swallowed():
     with pytest.raises(ValueError, match="while cleaning up"), anyio.CancelScope() as scope:
         async with ShuffleSender("a", config=QUICK):
