@@ -70,7 +70,7 @@ class WindowWatch:
         met = inbound is not None and session.state is State.OPEN
         if not met or (inbound.incarnation, inbound.round) != (session.incarnation, session.round):
             inbound = None  # they have yet to find out about each other
-        for channel in session._by_number:
+        for channel in session._by_number.values():
             window = channel.window
             where = f"{name}->{session.peer}/{channel.name}"
             flying = len(window.retained) - len(window.unsent)
