@@ -12,12 +12,12 @@ import io
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol, cast, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 
 from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
-from laminar.shuffle.gather import compact, gather, is_view
+from laminar.shuffle.gather import no_rows
+from laminar.shuffle.trim import dragging_columns, trim
 
 SMALL_BUFFER_BYTES = 512
 """Buffers up to this size are joined: cheaper than an entry in the system call's list."""
@@ -56,7 +56,7 @@ def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
             empty = False
             yield batch
         if empty:  # the schema is worth telling also without rows
-            columns = [pa.nulls(0, field.type) for field in reader.schema]
+            columns = [no_rows(field.type) for field in reader.schema]
             yield pa.RecordBatch.from_arrays(columns, schema=reader.schema)
     elif isinstance(data, SupportsArrowArray):
         yield pa.record_batch(data)
@@ -131,7 +131,7 @@ class BatchEncoder:
         self._options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
         self._sink = _Sink()
         self._schema = pa.schema([])
-        self._has_views = False
+        self._dragging: list[int] = []
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     def encode(self, batch: pa.RecordBatch) -> tuple[bool, list[bytes | pa.Buffer], int]:
@@ -144,7 +144,9 @@ class BatchEncoder:
         starts = writer is None or not batch.schema.equals(self._schema, check_metadata=True)
         if writer is None or starts:
             writer = self._writer = self._open(batch.schema)
-        writer.write_batch(compact_views(batch) if self._has_views else batch)
+        # Of no rows, every column may drag the offsets of its parent.
+        columns = self._dragging if batch.num_rows else range(batch.num_columns)
+        writer.write_batch(trim(batch, columns) if columns else batch)
         buffers, size = self._sink.take()
         if size > self._limit_bytes:
             self._writer = None  # the next batch starts anew, with its dictionaries
@@ -157,7 +159,7 @@ class BatchEncoder:
 
     def _open(self, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
         self._schema = schema
-        self._has_views = any(_any_type(field.type, is_view) for field in schema)
+        self._dragging = dragging_columns(schema)
         return pa.ipc.new_stream(_file(self._sink, "w"), schema, options=self._options)
 
 
@@ -253,7 +255,7 @@ def split_rows(
     Raises :class:`~laminar.errors.BatchTooLargeError` when a single row exceeds
     ``limit_bytes``.
     """
-    batch = compact_views(batch)
+    batch = trim(batch)
     size = size_of(batch)
     pieces = min(-(-size // target_bytes), batch.num_rows)
     if pieces <= 1:
@@ -266,24 +268,9 @@ def split_rows(
         return
     rows = -(-batch.num_rows // pieces)
     for offset in range(0, batch.num_rows, rows):
-        piece = compact_views(batch.slice(offset, rows))
+        piece = trim(batch.slice(offset, rows))
         if size_of(piece) > limit_bytes:
             # Its rows differ in size: cut it again, finer.
             yield from split_rows(piece, target_bytes, limit_bytes)
         else:
             yield piece
-
-
-def compact_views(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rewrite view columns that hold more memory than their rows refer to.
-
-    A slice of a string view or binary view keeps all data buffers of its parent, and would
-    drag them over the wire. Views inside other types are always rewritten.
-    """
-    for index, field in enumerate(batch.schema):
-        column = batch.column(index)
-        if is_view(field.type):
-            batch = batch.set_column(index, field, compact(column))
-        elif _any_type(field.type, is_view):
-            batch = batch.set_column(index, field, gather(column, np.arange(len(column))))
-    return batch
