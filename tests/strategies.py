@@ -118,7 +118,7 @@ def is_bare(kind):
     return not isinstance(kind, pa.BaseExtensionType) and not pat.is_dictionary(kind)
 
 
-EXTENSIONS = (pa.uuid(), pa.json_(), pa.bool8(), pa.fixed_shape_tensor(pa.int16(), [2, 2]))
+EXTENSIONS = (pa.uuid(), pa.json_(), pa.bool8())
 
 TYPES = st.recursive(
     st.sampled_from(FLAT)

@@ -32,7 +32,7 @@ from laminar import (
     Watermark,
 )
 from laminar.shuffle.messages import ChannelMessage
-from laminar.shuffle.partition import runs
+from laminar.shuffle.hash_partitioner import runs
 
 BATCH_ROWS = 65_536
 BARRIER_BATCH_ROWS = 1000

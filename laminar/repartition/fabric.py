@@ -17,7 +17,7 @@ from laminar.repartition.placement import owners
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.gather import gather
 from laminar.shuffle.messages import Data
-from laminar.shuffle.partition import HashPartitioner, runs
+from laminar.shuffle.hash_partitioner import HashPartitioner, runs
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 

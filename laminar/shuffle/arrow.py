@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 
 from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
 from laminar.shuffle.gather import no_rows
+from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.trim import dragging_columns, trim
 
 SMALL_BUFFER_BYTES = 512
@@ -123,6 +124,20 @@ class _Sink:
         self.closed = True
 
 
+class EncodedBatch(NamedTuple):
+    """The body of a batch."""
+
+    starts: bool
+    """Whether it starts a new stream."""
+    buffers: list[bytes | pa.Buffer]
+    size: int
+    """Bytes of the buffers together."""
+
+
+_new_body = tuple.__new__
+"""Makes a named tuple at half the price of calling it."""
+
+
 class BatchEncoder:
     """Turns the batches of one channel into bodies of its IPC stream."""
 
@@ -134,30 +149,40 @@ class BatchEncoder:
         self._dragging: list[int] = []
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
-    def encode(self, batch: pa.RecordBatch) -> tuple[bool, list[bytes | pa.Buffer], int]:
-        """The body of ``batch``: whether it starts a new stream, its buffers, its bytes.
+    def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
+        """The body of ``batch``.
 
         Raises :class:`~laminar.errors.BatchTooLargeError` when it exceeds the limit, which
-        then is due to its dictionaries. The batch is not part of the stream.
+        then is due to its dictionaries, and :class:`~laminar.errors.SchemaError` for a schema
+        that Arrow IPC does not carry as it is. The batch is not part of the stream.
         """
         writer = self._writer
         starts = writer is None or not batch.schema.equals(self._schema, check_metadata=True)
         if writer is None or starts:
-            writer = self._writer = self._open(batch.schema)
+            writer = self._open(batch.schema)
         # Of no rows, every column may drag the offsets of its parent.
         columns = self._dragging if batch.num_rows else range(batch.num_columns)
-        writer.write_batch(trim(batch, columns) if columns else batch)
-        buffers, size = self._sink.take()
+        self._writer = None  # half a batch must not be followed by another
+        try:
+            writer.write_batch(trim(batch, columns) if columns else batch)
+        finally:
+            buffers, size = self._sink.take()
+        self._writer = writer
         if size > self._limit_bytes:
-            self._writer = None  # the next batch starts anew, with its dictionaries
+            self.restart()
             raise BatchTooLargeError(
                 f"a batch of {batch.num_rows} rows takes {size:,} bytes with its schema and "
                 f"dictionaries, more than the largest frame of {self._limit_bytes:,}; raise "
                 "max_frame_bytes on both sides, or send smaller dictionaries"
             )
-        return starts, buffers, size
+        return _new_body(EncodedBatch, (starts, buffers, size))
+
+    def restart(self) -> None:
+        """The next batch starts a new stream, with its schema and dictionaries."""
+        self._writer = None
 
     def _open(self, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+        check_carried(schema)
         self._schema = schema
         self._dragging = dragging_columns(schema)
         return pa.ipc.new_stream(_file(self._sink, "w"), schema, options=self._options)

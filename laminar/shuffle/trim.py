@@ -75,8 +75,13 @@ def _copied(column: pa.Array[Any]) -> pa.Array[Any]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(trim(pa.RecordBatch.from_arrays([column], schema=schema)))
-    copy = pa.ipc.open_stream(sink.getvalue()).read_next_batch().column(0)
-    return pa.ExtensionArray.from_storage(column.type, copy) if copy.type != column.type else copy
+    copy: Any = pa.ipc.open_stream(sink.getvalue()).read_next_batch().column(0)
+    if copy.type == column.type:
+        return copy
+    # An extension type that is not registered comes back as its storage.
+    if isinstance(column.type, pa.ExtensionType) and copy.type == column.type.storage_type:
+        return pa.ExtensionArray.from_storage(column.type, copy)
+    return gather(column, np.arange(len(column)))
 
 
 def dragging_columns(schema: pa.Schema) -> list[int]:

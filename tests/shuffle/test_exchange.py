@@ -29,7 +29,7 @@ from laminar.shuffle.aligner import Superseded
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.frames import Kind
 from laminar.shuffle.messages import Barrier, Data, End, Watermark
-from laminar.shuffle.partition import HashPartitioner
+from laminar.shuffle.hash_partitioner import HashPartitioner
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 from tests.wiring import (
