@@ -71,7 +71,15 @@ if TYPE_CHECKING:
     from laminar.shuffle.exchange import Exchange
     from laminar.shuffle.hash_partitioner import HashPartitioner
     from laminar.shuffle.liveness import PeerEvent, PeerState
-    from laminar.shuffle.messages import Barrier, Close, Data, End, Message, SchemaChanged, Watermark
+    from laminar.shuffle.messages import (
+        Barrier,
+        Close,
+        Data,
+        End,
+        Message,
+        SchemaChanged,
+        Watermark,
+    )
     from laminar.shuffle.partition import Partitioner
     from laminar.shuffle.range_partitioner import RangePartitioner
     from laminar.shuffle.receiver import ShuffleReceiver
@@ -130,7 +138,15 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.shuffle.exchange": ("Exchange",),
     "laminar.shuffle.hash_partitioner": ("HashPartitioner",),
     "laminar.shuffle.liveness": ("PeerEvent", "PeerState"),
-    "laminar.shuffle.messages": ("Barrier", "Close", "Data", "End", "Message", "SchemaChanged", "Watermark"),
+    "laminar.shuffle.messages": (
+        "Barrier",
+        "Close",
+        "Data",
+        "End",
+        "Message",
+        "SchemaChanged",
+        "Watermark",
+    ),
     "laminar.shuffle.partition": ("Partitioner",),
     "laminar.shuffle.range_partitioner": ("RangePartitioner",),
     "laminar.shuffle.receiver": ("ShuffleReceiver",),

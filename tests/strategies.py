@@ -105,9 +105,7 @@ def _extended(kinds):
         maps(kinds),
         st.builds(pa.sparse_union, some),
         st.builds(lambda f: pa.dense_union(f, [3 * n + 1 for n in range(len(f))]), some),
-        st.builds(
-            pa.run_end_encoded, st.sampled_from([pa.int16(), pa.int32(), pa.int64()]), kinds
-        ),
+        st.builds(pa.run_end_encoded, st.sampled_from([pa.int16(), pa.int32(), pa.int64()]), kinds),
         dictionaries(kinds.filter(is_bare)),
         st.builds(Labelled, kinds.filter(is_bare), st.sampled_from("xy")),
     )
@@ -312,10 +310,14 @@ _BUILDERS = (
     (pat.is_null, _nulls),
     (pat.is_decimal, _decimal),
     (pat.is_interval, _interval),
-    (lambda kind: "string" in str(kind) and kind.num_fields == 0 and not pat.is_dictionary(kind),
-     _text),
-    (lambda kind: "binary" in str(kind) and kind.num_fields == 0 and not pat.is_dictionary(kind),
-     _bytes),
+    (
+        lambda kind: "string" in str(kind) and kind.num_fields == 0 and not pat.is_dictionary(kind),
+        _text,
+    ),
+    (
+        lambda kind: "binary" in str(kind) and kind.num_fields == 0 and not pat.is_dictionary(kind),
+        _bytes,
+    ),
     (pat.is_dictionary, _dictionary),
     (lambda kind: pat.is_list(kind) or pat.is_large_list(kind) or pat.is_map(kind), _lists),
     (lambda kind: pat.is_list_view(kind) or pat.is_large_list_view(kind), _list_views),
@@ -386,8 +388,11 @@ def referenced_bytes(array):
     if pat.is_list_view(kind) or pat.is_large_list_view(kind):
         valid = np.array(array.is_valid())
         offsets, sizes = np.array(array.offsets)[valid], np.array(array.sizes)[valid]
-        used = {n for start, size in zip(offsets, sizes, strict=True)
-                for n in range(start, start + size)}
+        used = {
+            n
+            for start, size in zip(offsets, sizes, strict=True)
+            for n in range(start, start + size)
+        }
         items = sum(referenced_bytes(array.values.slice(n, 1)) for n in used)
         return bitmap + 2 * length * array.offsets.type.bit_width // 8 + items
     if pat.is_list(kind) or pat.is_large_list(kind) or pat.is_map(kind):

@@ -28,7 +28,7 @@ class Superseded:
     by: CheckpointId
 
 
-AlignedMessage: TypeAlias = ChannelMessage | Superseded
+AlignedMessage: TypeAlias = ChannelMessage | SchemaChanged | Superseded
 """What comes out."""
 
 Aligned: TypeAlias = tuple[NodeId | None, AlignedMessage]

@@ -158,13 +158,14 @@ def no_rows(kind: Any) -> pa.Array[Any]:
     """
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, no_rows(kind.storage_type))
+    ends: Any
+    empty: pa.Array[Any]
     if pat.is_dictionary(kind):
         indices, values = no_rows(kind.index_type), no_rows(kind.value_type)
         return pa.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
     if pat.is_run_end_encoded(kind):
         ends, values = no_rows(kind.run_end_type), no_rows(kind.value_type)
         return pa.RunEndEncodedArray.from_arrays(ends, values, type=kind)
-    empty: pa.Array[Any]
     if kind.num_fields or pat.is_union(kind):
         children = [no_rows(kind.field(index).type) for index in range(kind.num_fields)]
         buffers = [None, *[pa.py_buffer(bytes(8))] * (kind.num_buffers - 1)]

@@ -149,12 +149,3 @@ ChannelMessage: TypeAlias = Data | Barrier | Watermark | End
 
 Message: TypeAlias = ChannelMessage | SchemaChanged | Close
 """What a user receives."""
-
-
-def check_message(message: object) -> None:
-    """Raise ``TypeError`` unless ``message`` is one that a user sends."""
-    if not isinstance(message, ChannelMessage):
-        raise TypeError(
-            f"expected Data, Barrier, Watermark or End, got {type(message).__name__}; "
-            "a batch travels as Data(batch)"
-        )

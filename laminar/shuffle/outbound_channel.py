@@ -101,8 +101,7 @@ class OutboundChannel:
         schema = batch.schema
         changed = not schema.equals(self._schema, True)
         if changed:
-            self._watch.check(schema)
-            check_carried(schema)
+            self.check_schema(schema)
         self.seal()
         if changed:
             self._schema = schema
@@ -113,6 +112,7 @@ class OutboundChannel:
             self._push_data(batch, 1, prefix)
             return
         window = self.window
+        self._watch.note(schema)
         self._pending.append(batch)
         self._pending_bytes = size + BATCH_OVERHEAD_BYTES
         self._pending_vnode = vnode
@@ -122,11 +122,16 @@ class OutboundChannel:
         )
         self._join_bytes_max = self._config.coalesce_bytes
 
+    def check_schema(self, schema: pa.Schema) -> None:
+        """Raise :class:`~laminar.errors.SchemaError` unless batches of ``schema`` may follow."""
+        self._watch.check(schema)
+        check_carried(schema)
+
     def push_shared(self, piece: SharedPiece) -> bool:
         """Queue a piece of a batch that other channels carry too; ``False`` without room."""
         self._check_open()
         self._watch.check(piece.schema)
-        self.seal()
+        self.seal()  # what waits for company goes first, room or not
         body = piece.body_after(self._in_step_with)
         if not self.has_room(body.size):
             return False

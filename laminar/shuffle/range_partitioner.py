@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -91,10 +90,12 @@ class RangePartitioner:
             raise ConfigError("ranges cannot be computed from a sample without rows")
         sample = pa.concat_tables(tables).combine_chunks()
         columns = [_one_array(column) for column in sample.columns]
-        places = _combined([_ranks(c, o, nulls) for c, o in zip(columns, orders.values(), strict=True)])
-        order = np.argsort(places, kind="stable")
-        firsts = _first_rows(places[order], len(nodes))
-        return cls(orders, nodes, sample.take(pa.array(order[firsts])), nulls=nulls)
+        places = _combined(
+            [_ranks(c, o, nulls) for c, o in zip(columns, orders.values(), strict=True)]
+        )
+        sorted_rows = np.argsort(places, kind="stable")
+        firsts = _first_rows(places[sorted_rows], len(nodes))
+        return cls(orders, nodes, sample.take(sorted_rows[firsts]), nulls=nulls)
 
     def check(self, schema: pa.Schema) -> None:
         """Raise :class:`UnsupportedKeyError` unless batches of ``schema`` can be split."""
@@ -195,16 +196,15 @@ def _one_array(column: pa.ChunkedArray[Any]) -> pa.Array[Any]:
 
 def _comparable(column: Any, name: str) -> Any:
     """``column`` as :func:`_comparable_type`."""
+    kind: Any = _comparable_type(column.type, name)
     if isinstance(column, pa.ChunkedArray):
-        kind = _comparable_type(column.type, name)
         return pa.chunked_array([_comparable(chunk, name) for chunk in column.chunks], kind)
-    kind = _comparable_type(column.type, name)
     while isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     if pat.is_dictionary(column.type):
         return _comparable(column.dictionary_decode(), name)
     if pat.is_run_end_encoded(column.type):
-        return _comparable(pc.run_end_decode(column), name)
+        return _comparable(pc.call_function("run_end_decode", [column]), name)
     return column if column.type == kind else column.cast(kind)
 
 

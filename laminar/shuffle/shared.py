@@ -29,6 +29,7 @@ class SharedPiece:
         self, batch: pa.RecordBatch, position: Position, body: EncodedBatch, config: ShuffleConfig
     ) -> None:
         self.schema = batch.schema
+        self.size = body.size
         self.position = position
         self._batch = batch
         self._body = body
@@ -55,9 +56,23 @@ class SharedData(NamedTuple):
     pieces: tuple[SharedPiece, ...]
     channel: str
 
+    @property
+    def size(self) -> int:
+        """About how many bytes the pieces take together."""
+        return sum(piece.size for piece in self.pieces)
+
 
 Sendable: TypeAlias = ChannelMessage | SharedData
 """What a link takes."""
+
+
+def check_message(message: object) -> None:
+    """Raise ``TypeError`` unless ``message`` is one that a user sends."""
+    if not isinstance(message, Sendable):
+        raise TypeError(
+            f"expected Data, Barrier, Watermark or End, got {type(message).__name__}; "
+            "a batch travels as Data(batch)"
+        )
 
 
 class SharedStream:

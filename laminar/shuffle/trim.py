@@ -75,7 +75,7 @@ def _copied(column: pa.Array[Any]) -> pa.Array[Any]:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(trim(pa.RecordBatch.from_arrays([column], schema=schema)))
-    copy: Any = pa.ipc.open_stream(sink.getvalue()).read_next_batch().column(0)
+    copy: pa.Array[Any] = pa.ipc.open_stream(sink.getvalue()).read_next_batch().column(0)
     if copy.type == column.type:
         return copy
     # An extension type that is not registered comes back as its storage.

@@ -32,6 +32,7 @@ from laminar.shuffle.messages import Barrier, Data, End, Watermark
 from laminar.shuffle.hash_partitioner import HashPartitioner
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
+from laminar.shuffle.spread import CustomPartitioner, SinglePartitioner
 from tests.wiring import (
     KIB,
     QUICK,
@@ -62,19 +63,9 @@ class Node:
         return Exchange(name, receiver=self.receiver, partitioner=partitioner, **how)
 
 
-class RoundRobin:
+def by_row(nodes):
     """Row n goes to node n modulo the number of nodes."""
-
-    def __init__(self, nodes):
-        self.nodes = tuple(nodes)
-
-    def split(self, batch):
-        parts = []
-        for index in range(len(self.nodes)):
-            rows = [n for n, row in enumerate(rows_of(batch)) if row % len(self.nodes) == index]
-            if rows:
-                parts.append((index, batch.take(rows)))
-        return parts
+    return CustomPartitioner(lambda batch: [n % len(nodes) for n in rows_of(batch)], nodes)
 
 
 async def cluster(stack, names=NODES, config=QUICK):
@@ -162,7 +153,7 @@ async def test_rows_of_the_own_node_never_touch_a_socket():
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, ("a", "b"))
         node = nodes["a"]
-        exchange = node.exchange(("a", "b"), partitioner=RoundRobin(("a", "b")))
+        exchange = node.exchange(("a", "b"), partitioner=by_row(("a", "b")))
         odd = pa.RecordBatch.from_pydict({"row": range(0, 2000, 2)})
         for _ in range(10):
             await exchange.send(odd)  # rows of "a" only
@@ -230,7 +221,7 @@ async def test_a_slow_node_does_not_hold_the_parts_of_others():
 
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, config=SMALL)
-        partitioner = RoundRobin(NODES)
+        partitioner = by_row(NODES)
         exchanges = {n: node.exchange(partitioner=partitioner) for n, node in nodes.items()}
 
         async def send():
@@ -271,7 +262,7 @@ async def test_barriers_watermarks_and_ends_come_behind_the_rows_on_every_node()
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack)
         exchanges = {
-            name: node.exchange(partitioner=RoundRobin(NODES), inputs=["a"])
+            name: node.exchange(partitioner=by_row(NODES), inputs=["a"])
             for name, node in nodes.items()
         }
         exchange = exchanges["a"]
