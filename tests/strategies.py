@@ -5,6 +5,7 @@ them, and which ones is rarely what matters.
 """
 
 import random
+from contextlib import suppress
 from decimal import Decimal
 
 import numpy as np
@@ -52,7 +53,7 @@ DICTIONARY_VALUES = tuple(
 
 
 class Labelled(pa.ExtensionType):
-    """An extension type that only this module knows, with a parameter; not registered."""
+    """An extension type with a parameter, which is registered below."""
 
     def __init__(self, storage, label):
         self.label = label
@@ -65,6 +66,9 @@ class Labelled(pa.ExtensionType):
     def __arrow_ext_deserialize__(cls, storage, serialized):
         return cls(storage, serialized.decode())
 
+
+with suppress(pa.ArrowKeyError):  # pytest may import this module more than once
+    pa.register_extension_type(Labelled(pa.null(), ""))
 
 METADATA = st.none() | st.dictionaries(
     st.sampled_from(["unit", "note", "ünï"]), st.text("xyzé", max_size=3), min_size=1, max_size=2
@@ -347,11 +351,15 @@ def batch_of(schema, rows, rng):
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+SEEDS = st.integers(0, 2**32 - 1).map(random.Random)
+
+
 @st.composite
-def batches(draw, max_rows=40):
-    schema = draw(schemas())
-    rng = random.Random(draw(st.integers(0, 2**32 - 1)))
-    return batch_of(schema, draw(st.integers(0, max_rows)), rng)
+def windows(draw, schemas=schemas(), rows=400):  # noqa: B008 - a strategy is a value
+    """A slice of a batch of ``rows`` rows: often a few, sometimes many, sometimes none."""
+    batch = batch_of(draw(schemas), rows, draw(SEEDS))
+    start = draw(st.integers(0, rows))
+    return batch.slice(start, draw(st.integers(0, 20) | st.integers(0, rows)))
 
 
 # --- what they take --------------------------------------------------------------------------

@@ -14,7 +14,15 @@ from typing import Generic, TypeAlias, TypeVar
 
 from laminar.config import ABORTED_CHECKPOINTS_MAX
 from laminar.model import CheckpointId, NodeId, node_id
-from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, ChannelMessage, Data, End, Watermark
+from laminar.shuffle.messages import (
+    DEFAULT_CHANNEL,
+    Barrier,
+    ChannelMessage,
+    Data,
+    End,
+    SchemaChanged,
+    Watermark,
+)
 from laminar.shuffle.statistics import AlignmentStatistics
 
 Item = TypeVar("Item")

@@ -18,6 +18,7 @@ from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
 from laminar.shuffle.gather import no_rows
 from laminar.shuffle.ipc_limits import check_carried
+from laminar.shuffle.schema_watch import KnownSchema
 from laminar.shuffle.trim import dragging_columns, trim
 
 SMALL_BUFFER_BYTES = 512
@@ -145,7 +146,7 @@ class BatchEncoder:
         self._limit_bytes = limit_bytes
         self._options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
         self._sink = _Sink()
-        self._schema = pa.schema([])
+        self._known = KnownSchema(pa.schema([]))
         self._dragging: list[int] = []
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
@@ -157,7 +158,7 @@ class BatchEncoder:
         that Arrow IPC does not carry as it is. The batch is not part of the stream.
         """
         writer = self._writer
-        starts = writer is None or not batch.schema.equals(self._schema, check_metadata=True)
+        starts = writer is None or not self._known.matches(batch.schema)
         if writer is None or starts:
             writer = self._open(batch.schema)
         # Of no rows, every column may drag the offsets of its parent.
@@ -183,7 +184,7 @@ class BatchEncoder:
 
     def _open(self, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
         check_carried(schema)
-        self._schema = schema
+        self._known = KnownSchema(schema)
         self._dragging = dragging_columns(schema)
         return pa.ipc.new_stream(_file(self._sink, "w"), schema, options=self._options)
 

@@ -15,7 +15,7 @@ from laminar.shuffle.arrow import BatchEncoder, EncodedBatch, concat, has_dictio
 from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind, encode_frame
 from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.messages import Barrier, End, Watermark
-from laminar.shuffle.schema_watch import SchemaWatch
+from laminar.shuffle.schema_watch import KnownSchema, SchemaWatch
 from laminar.shuffle.shared import Position, SharedPiece
 from laminar.shuffle.statistics import ChannelStatistics
 from laminar.shuffle.window import SendWindow
@@ -56,7 +56,8 @@ class OutboundChannel:
         self._pending_prefix = b""
         self._join_bytes_max = _NOTHING_JOINS
         self._schema = _NO_SCHEMA
-        self._has_dictionaries = False
+        self._known = KnownSchema(_NO_SCHEMA)
+        self._travels_alone = False
         self._watch = SchemaWatch(name, config.schema_change)
         self._in_step_with: Position | None = None
         """The piece of a shared stream that was queued last, if nothing else was since."""
@@ -99,16 +100,17 @@ class OutboundChannel:
         self._check_open()
         prefix = b"" if vnode is None else control.encode_vnode(vnode)
         schema = batch.schema
-        changed = not schema.equals(self._schema, True)
+        changed = not self._known.matches(schema)
         if changed:
             self.check_schema(schema)
         self.seal()
         if changed:
+            self._known = KnownSchema(schema)
             self._schema = schema
-            self._has_dictionaries = has_dictionaries(schema)
-        # A batch with dictionaries travels alone: how large they make the frame is only known
-        # when it is encoded, and the one who sends it must hear if that is too large.
-        if size > self._config.coalesce_bytes or self._has_dictionaries:
+            # A batch with dictionaries travels alone: how large they make the frame is only
+            # known when it is encoded, and the one who sends it must hear if that is too large.
+            self._travels_alone = self._known.subtle or has_dictionaries(schema)
+        if size > self._config.coalesce_bytes or self._travels_alone:
             self._push_data(batch, 1, prefix)
             return
         window = self.window
