@@ -64,11 +64,9 @@ class Lane:
             _, message = await self.receiver.recv()
             changed = isinstance(message, SchemaChanged)
             if changed:
-                assert message.schema.equals(data.schema, check_metadata=True)
+                assert same(message.schema, data.schema)
                 _, message = await self.receiver.recv()
-        assert changed == (
-            self.schema is not None and not self.schema.equals(data.schema, check_metadata=True)
-        )
+        assert changed == (self.schema is not None and not same(self.schema, data.schema))
         self.schema = data.schema
         return message.batch, self._bytes() - before
 
@@ -106,9 +104,15 @@ def lane(request):
         yield lane
 
 
+def same(schema, other):
+    """``equals`` alone overlooks a few things."""
+    written, other_written = schema.serialize(), other.serialize()
+    return schema.equals(other, check_metadata=True) and written.equals(other_written)
+
+
 def check_same(out, batch):
     out.validate(full=True)
-    assert out.schema.equals(batch.schema, check_metadata=True)
+    assert same(out.schema, batch.schema)
     assert out.num_rows == batch.num_rows
     assert out.equals(batch)
 
@@ -207,25 +211,22 @@ def test_an_extension_type_that_nobody_registered_crosses_as_its_storage(lane):
         pa.int16(),
         metadata={"ARROW:extension:name": "laminar.tests.unknown", "ARROW:extension:metadata": "p"},
     )
-    lane.schema = None
 
-    async def cross():
-        await lane.sender.send_to("b", Data(batch, "unknown"))
+    async def cross(channel):
+        await lane.sender.send_to("b", Data(batch, channel))
         return (await lane.receiver.recv())[1].batch
 
-    out = lane._portal.call(cross)
+    out = lane._portal.call(cross, "unknown")
     assert out.schema.equals(pa.schema([field]), check_metadata=True)
     assert out["x"].equals(storage)
     pa.register_extension_type(Unknown())
     try:
-        out, _ = lane.cross(out.replace_schema_metadata({"again": "1"}))
-    except AssertionError:
-        pass
+        assert lane._portal.call(cross, "known").schema.field("x").type == Unknown()
     finally:
         pa.unregister_extension_type("laminar.tests.unknown")
 
 
-def test_bits_of_floats_and_what_nulls_hide_do_not_matter_but_arrive(lane):
+def test_the_bits_of_floats_arrive(lane):
     bits = np.array([0xFFF8DEADBEEF0001, 0x7FF8000000000000, 1 << 63], np.uint64)
     out, _ = lane.cross(pa.record_batch([pa.array(bits.view(np.float64))], ["x"]))
     assert np.array(out["x"]).view(np.uint64).tolist() == bits.tolist()
