@@ -13,6 +13,7 @@ import pyarrow.types as pat
 
 from laminar.errors import ConfigError, UnsupportedKeyError
 from laminar.model import NodeId
+from laminar.shuffle.gather import gather
 from laminar.shuffle.partition import (
     Parts,
     checked_nodes,
@@ -204,7 +205,9 @@ def _comparable(column: Any, name: str) -> Any:
     if pat.is_dictionary(column.type):
         return _comparable(column.dictionary_decode(), name)
     if pat.is_run_end_encoded(column.type):
-        return _comparable(pc.call_function("run_end_decode", [column]), name)
+        ends = column.run_ends.to_numpy()
+        runs = np.searchsorted(ends, np.arange(len(column)) + column.offset, side="right")
+        return gather(_comparable(column.values, name), runs)
     return column if column.type == kind else column.cast(kind)
 
 
