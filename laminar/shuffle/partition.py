@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from laminar.errors import ConfigError, UnsupportedKeyError
 from laminar.model import NodeId, node_id
 from laminar.shuffle.gather import gather_parts, is_plain
 from laminar.shuffle.placement import check_counts
-from laminar.shuffle.trim import SLACK_BYTES
+
+_SLACK_BYTES: Final = 64 * 1024
 
 Parts: TypeAlias = list[tuple[int, pa.RecordBatch]]
 """Index of a node, and its rows."""
@@ -127,4 +128,4 @@ def _may_be_shared(batch: pa.RecordBatch) -> bool:
     """Whether slices of ``batch`` can be handed on: it is no small window on a large parent."""
     if not all(is_plain(field.type) for field in batch.schema):
         return False
-    return batch.get_total_buffer_size() <= 2 * batch.nbytes + SLACK_BYTES
+    return batch.get_total_buffer_size() <= 2 * batch.nbytes + _SLACK_BYTES

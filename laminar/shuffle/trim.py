@@ -17,8 +17,8 @@ import pyarrow.types as pat
 
 from laminar.shuffle.gather import gather, is_loose_view, is_plain, is_view, used_items
 
-SLACK_BYTES: Final = 64 * 1024
-"""What a batch may hold beyond twice its own rows before its rows are copied."""
+SLACK_BYTES: Final = 4096
+"""What a column may hold beyond twice its own rows before they are copied."""
 
 _SMALL_BYTES: Final = 64
 

@@ -168,6 +168,36 @@ async def test_rows_of_the_own_node_never_touch_a_socket():
         assert sum(node.spy.sent.values()) < 300  # a greeting, and the name of the channel
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary_view(), pa.list_view(pa.binary())])
+@limited
+async def test_rows_of_the_own_node_do_not_pin_what_they_were_part_of(kind):
+    ballast = pa.array([b"x" * 1000] * 4096).cast(pa.binary())
+    if kind == pa.list_view(pa.binary()):
+        ones = pa.array([1] * 4096, pa.int32())
+        ballast = pa.ListViewArray.from_arrays(pa.array(range(4096), pa.int32()), ones, ballast)
+    else:
+        ballast = ballast.cast(kind)
+    batch = pa.record_batch({"row": range(4096), "ballast": ballast})
+    before = pa.total_allocated_bytes()
+    async with AsyncExitStack() as stack:
+        node = (await cluster(stack, ("a",)))["a"]
+        exchange = node.exchange(("a",), partitioner=SinglePartitioner("a"))
+        await exchange.send(batch.slice(4000, 5))
+        await exchange.send(batch)
+        _, small = await anext(exchange)
+        _, whole = await anext(exchange)
+        assert small.batch.equals(batch.slice(4000, 5))
+        assert whole.batch is batch  # not copied for nothing
+        sizes = {}
+        for buffer in [b for column in small.batch.columns for b in column.buffers() if b]:
+            root = buffer
+            while root.parent is not None:
+                root = root.parent
+            sizes[root.address] = root.size
+        assert sum(sizes.values()) < 20_000
+        assert pa.total_allocated_bytes() - before < 100_000
+
+
 @limited
 async def test_a_node_alone_needs_no_network():
     spy = NetworkSpy()
