@@ -28,8 +28,8 @@ from laminar.shuffle import control
 from laminar.shuffle.aligner import Superseded
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.frames import Kind
-from laminar.shuffle.messages import Barrier, Data, End, Watermark
 from laminar.shuffle.hash_partitioner import HashPartitioner
+from laminar.shuffle.messages import Barrier, Data, End, Watermark
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 from laminar.shuffle.spread import CustomPartitioner, SinglePartitioner
@@ -402,7 +402,7 @@ async def test_what_is_held_behind_a_barrier_is_not_consumed():
                 got.append(told(event))
 
         async def hurry():
-            await out["a"].send(numbered(0, 1))
+            await out["a"].send(numbered(0, 1, 1))
             await out["a"].barrier(BARRIER)
             for row in range(100):
                 await out["a"].send(numbered(row, 1, 4 * KIB))

@@ -53,7 +53,9 @@ class TestOffer:
         assert numbers([box.take() for _ in range(3)]) == [1, 2, 4]
 
     def test_a_lone_larger_one(self, box):
-        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=SIZE // 2, control_frames_max=8))
+        lane = LocalLane(
+            "me", "c", box, ShuffleConfig(window_bytes=SIZE // 2, control_frames_max=8)
+        )
         assert lane.offer(data(1))
         assert not lane.offer(data(2))
         box.take()
@@ -86,7 +88,10 @@ class TestOffer:
         assert all(lane.offer(data(number)) for number in range(3))
 
     def test_the_node_is_known(self, box):
-        assert LocalLane("me", "c", box, ShuffleConfig(window_bytes=1, control_frames_max=8)).node == "me"
+        assert (
+            LocalLane("me", "c", box, ShuffleConfig(window_bytes=1, control_frames_max=8)).node
+            == "me"
+        )
 
 
 class TestSend:

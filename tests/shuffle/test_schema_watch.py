@@ -9,12 +9,17 @@ import pyarrow as pa
 import pytest
 
 from laminar.errors import PeerLostError, SchemaError
+from laminar.model import CheckpointBarrier, CheckpointId
 from laminar.shuffle.exchange import Exchange
-from laminar.shuffle.messages import Close, Data, End, SchemaChanged, Watermark
+from laminar.shuffle.messages import Barrier, Close, Data, End, SchemaChanged, Watermark
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.schema_watch import KnownSchema, SchemaWatch
 from laminar.shuffle.sender import ShuffleSender
-from laminar.shuffle.spread import BroadcastPartitioner, RoundRobinPartitioner
+from laminar.shuffle.spread import (
+    BroadcastPartitioner,
+    RoundRobinPartitioner,
+    SinglePartitioner,
+)
 from tests.wiring import QUICK, Proxy, Raw, eventually, limited, numbered
 
 PLAIN = numbered(0, 3)
@@ -249,3 +254,34 @@ class TestExchange:
                 for _, message in other.drain_available()
                 if isinstance(message, Data)
             )
+
+    @limited
+    async def test_tells_of_a_change_behind_a_barrier_behind_it(self):
+        """What is held back while others lag is news too, also from another node."""
+        barrier = CheckpointBarrier(CheckpointId(7))
+        async with ShuffleReceiver.bind("b", config=QUICK) as receiver:
+            async with (
+                ShuffleSender("a", config=QUICK) as a,
+                ShuffleSender("b", config=QUICK) as b,
+            ):
+                a.register_peer("b", receiver.local_addr)
+                exchange = Exchange(
+                    "x",
+                    sender=b,
+                    receiver=receiver,
+                    partitioner=SinglePartitioner("b"),
+                    inputs=["a", "b"],
+                )
+                for message in (Data(PLAIN), Barrier(barrier), Data(NOTED), End()):
+                    await a.send_to("b", replace(message, channel="x"))
+                await a.flush()  # its barrier is here before the own one
+                await exchange.barrier(barrier)
+                await exchange.end()
+                events = [event async for event in exchange]
+        assert [event for event in events if event[0] != "b"] == [
+            ("a", Data(PLAIN, "x")),
+            (None, Barrier(barrier, "x")),
+            ("a", SchemaChanged(NOTED.schema, "x")),
+            ("a", Data(NOTED, "x")),
+            ("a", End("x")),
+        ]
