@@ -111,8 +111,9 @@ def test_any_mixture_with_batches_of_its_own_reaches_each_peer_as_it_was(steps):
         message = stream.encode(batch)
         for peer, way, rows in zip(peers, ways, expected, strict=True):
             if way in ("own", "both"):
-                assert peer.offer(Data(batch, "x"))
-                rows.append(batch)
+                own = batch_of(kind, ["z", *words])
+                assert peer.offer(Data(own, "x"))
+                rows.append(own)
             if way in ("shared", "both"):
                 assert peer.offer(message)
                 rows.append(batch)
