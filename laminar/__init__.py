@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         PeerUnreachableError,
         ProtocolError,
         RemoteError,
+        SchemaError,
         StreamBrokenError,
         StreamClosedError,
         StreamError,
@@ -68,11 +69,27 @@ if TYPE_CHECKING:
     )
     from laminar.shuffle.aligner import BarrierAligner, Superseded
     from laminar.shuffle.exchange import Exchange
+    from laminar.shuffle.hash_partitioner import HashPartitioner
     from laminar.shuffle.liveness import PeerEvent, PeerState
-    from laminar.shuffle.messages import Barrier, Close, Data, End, Message, Watermark
-    from laminar.shuffle.partition import HashPartitioner
+    from laminar.shuffle.messages import (
+        Barrier,
+        Close,
+        Data,
+        End,
+        Message,
+        SchemaChanged,
+        Watermark,
+    )
+    from laminar.shuffle.partition import Partitioner
+    from laminar.shuffle.range_partitioner import RangePartitioner
     from laminar.shuffle.receiver import ShuffleReceiver
     from laminar.shuffle.sender import ShuffleSender
+    from laminar.shuffle.spread import (
+        BroadcastPartitioner,
+        CustomPartitioner,
+        RoundRobinPartitioner,
+        SinglePartitioner,
+    )
 
 __version__ = "0.1.0"
 
@@ -97,6 +114,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "PeerUnreachableError",
         "ProtocolError",
         "RemoteError",
+        "SchemaError",
         "StreamBrokenError",
         "StreamClosedError",
         "StreamError",
@@ -118,11 +136,27 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "laminar.shuffle.aligner": ("BarrierAligner", "Superseded"),
     "laminar.shuffle.exchange": ("Exchange",),
+    "laminar.shuffle.hash_partitioner": ("HashPartitioner",),
     "laminar.shuffle.liveness": ("PeerEvent", "PeerState"),
-    "laminar.shuffle.messages": ("Barrier", "Close", "Data", "End", "Message", "Watermark"),
-    "laminar.shuffle.partition": ("HashPartitioner",),
+    "laminar.shuffle.messages": (
+        "Barrier",
+        "Close",
+        "Data",
+        "End",
+        "Message",
+        "SchemaChanged",
+        "Watermark",
+    ),
+    "laminar.shuffle.partition": ("Partitioner",),
+    "laminar.shuffle.range_partitioner": ("RangePartitioner",),
     "laminar.shuffle.receiver": ("ShuffleReceiver",),
     "laminar.shuffle.sender": ("ShuffleSender",),
+    "laminar.shuffle.spread": (
+        "BroadcastPartitioner",
+        "CustomPartitioner",
+        "RoundRobinPartitioner",
+        "SinglePartitioner",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -132,6 +166,7 @@ __all__ = [
     "BarrierAligner",
     "BarrierFlags",
     "BatchTooLargeError",
+    "BroadcastPartitioner",
     "ChannelEndedError",
     "CheckpointBarrier",
     "CheckpointId",
@@ -139,6 +174,7 @@ __all__ = [
     "ClosedError",
     "ClusterKv",
     "ConfigError",
+    "CustomPartitioner",
     "Data",
     "End",
     "Epoch",
@@ -157,16 +193,22 @@ __all__ = [
     "NoCreditError",
     "NodeId",
     "OutputError",
+    "Partitioner",
     "PeerEvent",
     "PeerLostError",
     "PeerRestartedError",
     "PeerState",
     "PeerUnreachableError",
     "ProtocolError",
+    "RangePartitioner",
     "RemoteError",
+    "RoundRobinPartitioner",
+    "SchemaChanged",
+    "SchemaError",
     "ShuffleConfig",
     "ShuffleReceiver",
     "ShuffleSender",
+    "SinglePartitioner",
     "StreamBrokenError",
     "StreamClosedError",
     "StreamError",

@@ -19,6 +19,7 @@ KEYS_MAX = 8
 KEY_BYTES_MIN = 16
 
 Compression = Literal["lz4", "zstd"]
+SchemaChange = Literal["announce", "refuse"]
 Validation = Literal["full", "layout"]
 
 
@@ -90,6 +91,14 @@ class ShuffleConfig:
     compression: Compression | None = None
     """Body compression of the Arrow batches that this side sends."""
 
+    schema_change: SchemaChange = "announce"
+    """What becomes of a schema that is not that of the channel's batches before.
+
+    ``"announce"``: consumers get ``SchemaChanged`` before the first batch of the new one.
+    ``"refuse"``: whoever sends it gets :class:`~laminar.errors.SchemaError`, and a peer that
+    sends it all the same is cut off.
+    """
+
     channels_max: int = 1024
     """Most channels that one peer may open; no more than 1024, so that a greeting names all."""
 
@@ -157,6 +166,10 @@ class ShuffleConfig:
             raise ConfigError(f"compression is None, 'lz4' or 'zstd', got {self.compression!r}")
         if self.validate not in (None, "full", "layout"):
             raise ConfigError(f"validate is None, 'full' or 'layout', got {self.validate!r}")
+        if self.schema_change not in ("announce", "refuse"):
+            raise ConfigError(
+                f"schema_change is 'announce' or 'refuse', got {self.schema_change!r}"
+            )
         self._check_keys()
 
     @property
@@ -170,6 +183,11 @@ class ShuffleConfig:
         if self.validate is None:
             return not self.authenticated
         return self.validate == "full"
+
+    @property
+    def piece_bytes(self) -> int:
+        """Size above which a batch is split: schema and dictionaries need room in a frame too."""
+        return min(self.target_frame_bytes, max(1, self.max_frame_bytes // 2))
 
     def _check_keys(self) -> None:
         """Without ever showing one."""

@@ -10,6 +10,7 @@
     │   ├── NoCreditError          ``try_send`` found no room; nothing was queued
     │   ├── ChannelEndedError      data after ``End`` on the same channel
     │   ├── BatchTooLargeError     one row does not fit the largest frame
+    │   ├── SchemaError            a schema cannot travel, or changed where it must not
     │   └── UnsupportedKeyError    a key column is missing or cannot be hashed
     ├── RemoteError                the peer, or the network between us
     │   ├── PeerUnreachableError   no connection could be made in time
@@ -69,6 +70,10 @@ class ChannelEndedError(LocalError):
 
 class BatchTooLargeError(LocalError, ValueError):
     """A single row is larger than the largest frame the fabric carries."""
+
+
+class SchemaError(LocalError, ValueError):
+    """Arrow IPC cannot carry the schema as it is, or it is not the one sent before."""
 
 
 class UnsupportedKeyError(LocalError, ValueError):

@@ -14,7 +14,15 @@ LIMITS = [
     field.name
     for field in dataclasses.fields(ShuffleConfig)
     if field.name
-    not in {"cluster", "keys", "tls", "allow_unauthenticated", "compression", "validate"}
+    not in {
+        "cluster",
+        "keys",
+        "tls",
+        "allow_unauthenticated",
+        "compression",
+        "schema_change",
+        "validate",
+    }
 ]
 
 

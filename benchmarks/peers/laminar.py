@@ -31,8 +31,8 @@ from laminar import (
     TlsConfig,
     Watermark,
 )
+from laminar.shuffle.hash_partitioner import runs
 from laminar.shuffle.messages import ChannelMessage
-from laminar.shuffle.partition import runs
 
 BATCH_ROWS = 65_536
 BARRIER_BATCH_ROWS = 1000

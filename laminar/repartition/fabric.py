@@ -16,8 +16,9 @@ from laminar.model import NodeId
 from laminar.repartition.placement import owners
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.gather import gather
+from laminar.shuffle.hash_partitioner import HashPartitioner, runs
 from laminar.shuffle.messages import Data
-from laminar.shuffle.partition import HashPartitioner, runs
+from laminar.shuffle.partition import Parts
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 
@@ -39,7 +40,11 @@ class Router:
         self._ranks = np.empty(len(self._owners), np.uint16)
         self._ranks[by_owner] = np.arange(len(self._owners))
 
-    def split(self, batch: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
+    def check(self, schema: pa.Schema) -> None:
+        """See :class:`~laminar.shuffle.partition.Partitioner`."""
+        self._partitioner.check(schema)
+
+    def split(self, batch: pa.RecordBatch) -> Parts:
         """The part of every owner that gets rows, in order of partition."""
         partitions = self._partitioner.vnodes(batch)
         order = np.argsort(self._ranks[partitions], kind="stable")

@@ -14,7 +14,15 @@ from typing import Generic, TypeAlias, TypeVar
 
 from laminar.config import ABORTED_CHECKPOINTS_MAX
 from laminar.model import CheckpointId, NodeId, node_id
-from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, ChannelMessage, Data, End, Watermark
+from laminar.shuffle.messages import (
+    DEFAULT_CHANNEL,
+    Barrier,
+    ChannelMessage,
+    Data,
+    End,
+    SchemaChanged,
+    Watermark,
+)
 from laminar.shuffle.statistics import AlignmentStatistics
 
 Item = TypeVar("Item")
@@ -28,7 +36,7 @@ class Superseded:
     by: CheckpointId
 
 
-AlignedMessage: TypeAlias = ChannelMessage | Superseded
+AlignedMessage: TypeAlias = ChannelMessage | SchemaChanged | Superseded
 """What comes out."""
 
 Aligned: TypeAlias = tuple[NodeId | None, AlignedMessage]

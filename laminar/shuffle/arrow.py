@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 
 from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
-from laminar.shuffle.gather import compact, gather, is_view
+from laminar.shuffle.gather import no_rows
+from laminar.shuffle.ipc_limits import check_carried
+from laminar.shuffle.schema_watch import KnownSchema
+from laminar.shuffle.trim import dragging_columns, trim
 
 SMALL_BUFFER_BYTES = 512
 """Buffers up to this size are joined: cheaper than an entry in the system call's list."""
@@ -56,7 +58,7 @@ def batches_of(data: ArrowData) -> Iterator[pa.RecordBatch]:
             empty = False
             yield batch
         if empty:  # the schema is worth telling also without rows
-            columns = [pa.nulls(0, field.type) for field in reader.schema]
+            columns = [no_rows(field.type) for field in reader.schema]
             yield pa.RecordBatch.from_arrays(columns, schema=reader.schema)
     elif isinstance(data, SupportsArrowArray):
         yield pa.record_batch(data)
@@ -123,6 +125,20 @@ class _Sink:
         self.closed = True
 
 
+class EncodedBatch(NamedTuple):
+    """The body of a batch."""
+
+    starts: bool
+    """Whether it starts a new stream."""
+    buffers: list[bytes | pa.Buffer]
+    size: int
+    """Bytes of the buffers together."""
+
+
+_new_body = tuple.__new__
+"""Makes a named tuple at half the price of calling it."""
+
+
 class BatchEncoder:
     """Turns the batches of one channel into bodies of its IPC stream."""
 
@@ -130,34 +146,46 @@ class BatchEncoder:
         self._limit_bytes = limit_bytes
         self._options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
         self._sink = _Sink()
-        self._schema = pa.schema([])
-        self._has_views = False
+        self._known = KnownSchema(pa.schema([]))
+        self._dragging: list[int] = []
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
-    def encode(self, batch: pa.RecordBatch) -> tuple[bool, list[bytes | pa.Buffer], int]:
-        """The body of ``batch``: whether it starts a new stream, its buffers, its bytes.
+    def encode(self, batch: pa.RecordBatch) -> EncodedBatch:
+        """The body of ``batch``.
 
         Raises :class:`~laminar.errors.BatchTooLargeError` when it exceeds the limit, which
-        then is due to its dictionaries. The batch is not part of the stream.
+        then is due to its dictionaries, and :class:`~laminar.errors.SchemaError` for a schema
+        that Arrow IPC does not carry as it is. The batch is not part of the stream.
         """
         writer = self._writer
-        starts = writer is None or not batch.schema.equals(self._schema, check_metadata=True)
+        starts = writer is None or not self._known.matches(batch.schema)
         if writer is None or starts:
-            writer = self._writer = self._open(batch.schema)
-        writer.write_batch(compact_views(batch) if self._has_views else batch)
-        buffers, size = self._sink.take()
+            writer = self._open(batch.schema)
+        # Of no rows, every column may drag the offsets of its parent.
+        columns = self._dragging if batch.num_rows else range(batch.num_columns)
+        self._writer = None  # half a batch must not be followed by another
+        try:
+            writer.write_batch(trim(batch, columns) if columns else batch)
+        finally:
+            buffers, size = self._sink.take()
+        self._writer = writer
         if size > self._limit_bytes:
-            self._writer = None  # the next batch starts anew, with its dictionaries
+            self.restart()
             raise BatchTooLargeError(
                 f"a batch of {batch.num_rows} rows takes {size:,} bytes with its schema and "
                 f"dictionaries, more than the largest frame of {self._limit_bytes:,}; raise "
                 "max_frame_bytes on both sides, or send smaller dictionaries"
             )
-        return starts, buffers, size
+        return _new_body(EncodedBatch, (starts, buffers, size))
+
+    def restart(self) -> None:
+        """The next batch starts a new stream, with its schema and dictionaries."""
+        self._writer = None
 
     def _open(self, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
-        self._schema = schema
-        self._has_views = any(_any_type(field.type, is_view) for field in schema)
+        check_carried(schema)
+        self._known = KnownSchema(schema)
+        self._dragging = dragging_columns(schema)
         return pa.ipc.new_stream(_file(self._sink, "w"), schema, options=self._options)
 
 
@@ -253,7 +281,7 @@ def split_rows(
     Raises :class:`~laminar.errors.BatchTooLargeError` when a single row exceeds
     ``limit_bytes``.
     """
-    batch = compact_views(batch)
+    batch = trim(batch)
     size = size_of(batch)
     pieces = min(-(-size // target_bytes), batch.num_rows)
     if pieces <= 1:
@@ -266,24 +294,9 @@ def split_rows(
         return
     rows = -(-batch.num_rows // pieces)
     for offset in range(0, batch.num_rows, rows):
-        piece = compact_views(batch.slice(offset, rows))
+        piece = trim(batch.slice(offset, rows))
         if size_of(piece) > limit_bytes:
             # Its rows differ in size: cut it again, finer.
             yield from split_rows(piece, target_bytes, limit_bytes)
         else:
             yield piece
-
-
-def compact_views(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Rewrite view columns that hold more memory than their rows refer to.
-
-    A slice of a string view or binary view keeps all data buffers of its parent, and would
-    drag them over the wire. Views inside other types are always rewritten.
-    """
-    for index, field in enumerate(batch.schema):
-        column = batch.column(index)
-        if is_view(field.type):
-            batch = batch.set_column(index, field, compact(column))
-        elif _any_type(field.type, is_view):
-            batch = batch.set_column(index, field, gather(column, np.arange(len(column))))
-    return batch

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol, Self
+from typing import Self
 
 import anyio
 import pyarrow as pa
@@ -23,23 +23,25 @@ from laminar.model import CheckpointBarrier, CheckpointId, NodeId
 from laminar.shuffle.aligner import Aligned, BarrierAligner
 from laminar.shuffle.arrow import ArrowData, batches_of
 from laminar.shuffle.fanout import collect, raise_failures
-from laminar.shuffle.inbox import Item, label
+from laminar.shuffle.inbox import Item, label, opens_again
+from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.local import LocalLane
-from laminar.shuffle.messages import Barrier, ChannelMessage, Close, Data, End, Watermark
+from laminar.shuffle.messages import (
+    Barrier,
+    ChannelMessage,
+    Close,
+    Data,
+    End,
+    SchemaChanged,
+    Watermark,
+)
+from laminar.shuffle.partition import Partitioner
 from laminar.shuffle.receiver import ShuffleReceiver
+from laminar.shuffle.schema_watch import SchemaWatch
 from laminar.shuffle.sender import ShuffleSender
+from laminar.shuffle.shared import Sendable, SharedData, SharedStream
 from laminar.shuffle.statistics import AlignmentStatistics
-
-
-class Partitioner(Protocol):
-    """Decides which node each row goes to."""
-
-    @property
-    def nodes(self) -> tuple[NodeId, ...]:
-        """The nodes that rows are sent to."""
-
-    def split(self, batch: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
-        """The non-empty parts of ``batch``, each with the index of its node."""
+from laminar.shuffle.trim import unpin
 
 
 class Exchange:
@@ -69,14 +71,15 @@ class Exchange:
         self._inbox = receiver.channel(name)
         self._inbox.reserve(f"exchange {name!r}")
         self._partitioner = partitioner
-        config = sender.config
-        self._local = LocalLane(
-            sender.local_id, self._inbox, config.window_bytes, config.control_frames_max
-        )
+        self._local = LocalLane(sender.local_id, name, self._inbox, sender.config)
+        self._shared = SharedStream(name, sender.config)
+        self._watch = SchemaWatch(name, sender.config.schema_change)
         sources = partitioner.nodes if inputs is None else inputs
         self._aligner: BarrierAligner[Item] = BarrierAligner(sources, name)
         self._events: deque[Aligned] = deque()
         """What has come out and was not delivered yet."""
+        self._opened: tuple[NodeId, Item] | None = None
+        """What is consumed, but has another message to tell."""
         self._stranger_told = False
         self._unopened = [node for node in partitioner.nodes if node != sender.local_id]
         self._inbox.expected |= self._aligner.inputs - {sender.local_id}
@@ -88,13 +91,28 @@ class Exchange:
 
         Parts for which there is room go at once; the call then waits for the others, all at
         the same time. Raises what :meth:`ShuffleSender.send_to` raises, and
-        :class:`~laminar.errors.UnsupportedKeyError`.
+        :class:`~laminar.errors.UnsupportedKeyError`. When the schema is to blame, no node gets
+        anything of the batch.
         """
         for batch in batches_of(data):
-            parts = self._partitioner.split(batch)
-            await self._send_all(
-                [(self._partitioner.nodes[index], Data(part, self.name)) for index, part in parts]
-            )
+            await self._send_all(self._messages(batch))
+
+    def _messages(self, batch: pa.RecordBatch) -> list[tuple[NodeId, Sendable]]:
+        """The parts of ``batch``, each as a message for its node."""
+        nodes, local = self._partitioner.nodes, self._sender.local_id
+        self._watch.check(batch.schema)
+        parts = [(nodes[index], part) for index, part in self._partitioner.split(batch)]
+        remote = [part for node, part in parts if node != local]
+        if remote:
+            check_carried(batch.schema)
+        self._watch.note(batch.schema)
+        # What all get is encoded once for all.
+        shared = len(remote) > 1 and all(part is remote[0] for part in remote)
+        same = self._shared.encode(remote[0]) if shared else None
+        return [
+            (node, Data(unpin(part), self.name) if node == local else same or Data(part, self.name))
+            for node, part in parts
+        ]
 
     async def watermark(self, timestamp: int) -> None:
         """Tell every node that no row below ``timestamp`` follows from here."""
@@ -111,12 +129,12 @@ class Exchange:
     async def _broadcast(self, message: ChannelMessage) -> None:
         await self._send_all([(node, message) for node in self._partitioner.nodes])
 
-    async def _send_all(self, messages: list[tuple[NodeId, ChannelMessage]]) -> None:
+    async def _send_all(self, messages: Sequence[tuple[NodeId, Sendable]]) -> None:
         """Send each message to its node. All are tried, whatever becomes of the others."""
         failures: dict[NodeId, LaminarError] = {}
         if self._unopened:
             await self._open(failures)
-        waiting: list[tuple[NodeId, ChannelMessage]] = []
+        waiting: list[tuple[NodeId, Sendable]] = []
         for node, message in messages:
             if node in failures:
                 continue
@@ -131,8 +149,8 @@ class Exchange:
                     tasks.start_soon(collect, failures, node, partial(self._send_to, node, message))
         raise_failures(f"exchange {self.name!r}", failures)
 
-    def _offer(self, node: NodeId, message: ChannelMessage) -> bool:
-        if node == self._sender.local_id:
+    def _offer(self, node: NodeId, message: Sendable) -> bool:
+        if not isinstance(message, SharedData) and node == self._sender.local_id:
             return self._local.offer(message)
         try:
             self._sender.try_send(node, message)
@@ -140,8 +158,8 @@ class Exchange:
             return False  # wait for room, or for the KV to find it
         return True
 
-    async def _send_to(self, node: NodeId, message: ChannelMessage) -> None:
-        if node == self._sender.local_id:
+    async def _send_to(self, node: NodeId, message: Sendable) -> None:
+        if not isinstance(message, SharedData) and node == self._sender.local_id:
             await self._local.send(message)
         else:
             await self._sender.send_to(node, message)
@@ -173,7 +191,8 @@ class Exchange:
     async def __anext__(self) -> Aligned:
         """The next message for this node, aligned; stops when no input is left.
 
-        That is ``(peer, Data)`` and ``(peer, End)`` of each input, and for all inputs together
+        That is ``(peer, Data)``, ``(peer, SchemaChanged)`` and ``(peer, End)`` of each input,
+        and for all inputs together
         ``(None, Barrier)`` once per checkpoint, when all of them have delivered it and nothing
         behind it has come out; ``(None, Watermark)``, the minimum over them, when it grows; and
         ``(None, Superseded)`` when a checkpoint was given up half-way.
@@ -187,7 +206,7 @@ class Exchange:
         while True:
             if self._events:
                 return self._events.popleft()
-            turn = self._aligner.take()
+            turn, self._opened = self._opened or self._aligner.take(), None
             if turn is None:
                 if self._aligner.done:
                     raise StopAsyncIteration
@@ -223,6 +242,8 @@ class Exchange:
             envelope = self._inbox.open(item)
             if envelope is None:
                 return None
+            if opens_again(item, envelope):
+                self._opened = peer, item  # the batch behind the news comes next
             message = envelope[1]
             if isinstance(message, Close):
                 raise PeerLostError(
@@ -232,7 +253,7 @@ class Exchange:
             self._events += self._aligner.leave(peer, anyio.current_time())
             self._forget(peer)
             raise
-        if isinstance(message, Data):
+        if isinstance(message, Data | SchemaChanged):
             return peer, message
         self._events += self._aligner.process(peer, message, anyio.current_time())
         if isinstance(message, End):

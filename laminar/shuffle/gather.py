@@ -36,7 +36,7 @@ def gather(array: pa.Array[Any], positions: Positions) -> pa.Array[Any]:
     A dictionary is shared, not copied.
     """
     if len(array) == 0:  # its buffers may be missing, which not all of pyarrow expects
-        return array
+        return array if pat.is_dictionary(array.type) else no_rows(array.type)
     if is_plain(array.type):
         return _take(array, positions)
     if is_view(array.type):
@@ -79,20 +79,25 @@ def is_plain(kind: pa.DataType) -> bool:
 
 def compact(array: pa.Array[Any]) -> pa.Array[Any]:
     """A view array without the data its rows do not refer to; itself when that is little."""
-    data = array.buffers()[2:]
-    if not data:
+    if not is_loose_view(array):
         return array
     words = _view_words(array)
     refers = _refers(array, words)
-    lengths = words[:, 0] * refers
-    used = int(np.sum(lengths, dtype=np.int64))
-    held = sum(buffer.size for buffer in data if buffer is not None)
-    if used == 0:
+    if not refers.any():
         return _without_data(array)
-    if held * 4 <= used * 5:  # a copy would save no more than a fifth
-        return array
-    packed = _cut_data(array, words, refers, lengths)
-    return packed or _pack_views(array, [0, len(array)])[0]
+    packed = _cut_data(array, words, refers, words[:, 0] * refers)
+    return _pack_views(array, [0, len(array)])[0] if packed is None else packed
+
+
+def is_loose_view(array: pa.Array[Any]) -> bool:
+    """Whether a view array holds clearly more data than its rows refer to, each by itself."""
+    data = array.buffers()[2:]
+    if not data:
+        return False
+    words = _view_words(array)
+    used = int(np.sum(words[:, 0] * _refers(array, words), dtype=np.int64))
+    held = sum(buffer.size for buffer in data if buffer is not None)
+    return held * 10 > used * 11  # to copy for less than that is not worth it
 
 
 def _cut_data(
@@ -123,6 +128,51 @@ def _cut_data(
     buffers = [validity, _buffer(moved), data[0].slice(first, int(stops[-1]))]
     cut: pa.Array[Any] = pa.Array.from_buffers(array.type, len(array), buffers)
     return cut
+
+
+def used_items(array: Any) -> npt.NDArray[np.bool_]:
+    """Which items of a list view array any of its rows refers to: ``bool[len(values)]``."""
+    starts, lengths = _list_view_ranges(array)
+    # Ranges may overlap: an item is used where more of them have begun than ended.
+    depth = np.zeros(len(array.values) + 1, np.int64)
+    np.add.at(depth, starts, 1)
+    np.subtract.at(depth, starts + lengths, 1)
+    used: npt.NDArray[np.bool_] = np.cumsum(depth)[:-1] > 0
+    return used
+
+
+def _list_view_ranges(array: Any) -> tuple[Positions, Positions]:
+    """Where the items of each row start, and how many they are; a null has none."""
+    starts = array.offsets.to_numpy().astype(np.int64)
+    lengths = array.sizes.to_numpy().astype(np.int64)
+    if array.null_count:  # offsets and sizes of a null mean nothing
+        nulls = ~_valid(array)
+        starts[nulls] = lengths[nulls] = 0
+    return starts, lengths
+
+
+def no_rows(kind: Any) -> pa.Array[Any]:
+    """An array of ``kind`` with no rows, and no memory to speak of.
+
+    Not by ``pa.nulls``, which crashes on extensions of unions and on unions without members.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, no_rows(kind.storage_type))
+    ends: Any
+    empty: pa.Array[Any]
+    if pat.is_dictionary(kind):
+        indices, values = no_rows(kind.index_type), no_rows(kind.value_type)
+        return pa.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
+    if pat.is_run_end_encoded(kind):
+        ends, values = no_rows(kind.run_end_type), no_rows(kind.value_type)
+        return pa.RunEndEncodedArray.from_arrays(ends, values, type=kind)
+    if kind.num_fields or pat.is_union(kind):
+        children = [no_rows(kind.field(index).type) for index in range(kind.num_fields)]
+        buffers = [None, *[pa.py_buffer(bytes(8))] * (kind.num_buffers - 1)]
+        empty = pa.Array.from_buffers(kind, 0, buffers, children=children)
+    else:
+        empty = pa.nulls(0, kind)
+    return empty
 
 
 def _view_parts(array: pa.Array[Any], cuts: Sequence[int]) -> list[pa.Array[Any]]:
@@ -287,22 +337,27 @@ def _gather_fixed_size_list(array: Any, positions: Positions) -> pa.Array[Any]:
 
 
 def _gather_list_view(array: Any, positions: Positions) -> pa.Array[Any]:
-    offsets, sizes = array.offsets.to_numpy(), array.sizes.to_numpy()
-    validity, valid = _validity(array, positions)
-    starts = offsets[positions].astype(np.int64)
-    lengths = sizes[positions].astype(np.int64)
-    if valid is not None:  # offsets and sizes of a null mean nothing
-        starts[~valid] = lengths[~valid] = 0
-    items = array.values
-    if lengths.sum() <= len(items):  # else rows share items, and a copy would be larger
-        items = gather(items, _ranges(starts, lengths))
-        starts = np.cumsum(lengths) - lengths
+    """Items that several rows share stay shared; those that none refers to are left behind."""
+    picked = _picked_views(array, positions)
+    used = used_items(picked)
+    moved = np.append(0, np.cumsum(used))
+    starts, lengths = _list_view_ranges(picked)
+    wide = array.offsets.type.to_pandas_dtype()
     buffers = [
-        validity,
-        _buffer(starts.astype(offsets.dtype)),
-        _buffer(lengths.astype(sizes.dtype)),
+        picked.buffers()[0],
+        _buffer(moved[starts].astype(wide)),
+        _buffer(lengths.astype(wide)),
     ]
+    items = gather(array.values, np.flatnonzero(used))
     return pa.Array.from_buffers(array.type, len(positions), buffers, children=[items])
+
+
+def _picked_views(array: Any, positions: Positions) -> Any:
+    """The list views at ``positions``, of all the items of ``array``."""
+    validity, _ = _validity(array, positions)
+    ranges = [array.offsets.to_numpy()[positions], array.sizes.to_numpy()[positions]]
+    buffers = [validity, *map(_buffer, ranges)]
+    return pa.Array.from_buffers(array.type, len(positions), buffers, children=[array.values])
 
 
 def _gather_run_end_encoded(array: Any, positions: Positions) -> pa.Array[Any]:

@@ -87,7 +87,8 @@ def hash_array(array: pa.Array[Any]) -> Hashes:
         check_key_type(array.type)
         return np.empty(0, np.uint64)
     hashes = hasher(array)
-    if array.null_count and not pat.is_null(array.type):
+    # A column of type null, or an extension of it, has nulls and no bitmap.
+    if array.null_count and array.buffers()[0] is not None:
         hashes[_is_null(array)] = _NULL
     return hashes
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+import pyarrow as pa
+
 from laminar.config import ShuffleConfig
-from laminar.errors import ProtocolError
+from laminar.errors import ProtocolError, SchemaError
 from laminar.model import Incarnation, NodeId
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchDecoder
@@ -22,9 +24,11 @@ from laminar.shuffle.messages import (
     Data,
     End,
     Hello,
+    SchemaChanged,
     Watermark,
     Welcome,
 )
+from laminar.shuffle.schema_watch import SchemaWatch
 from laminar.shuffle.statistics import ChannelStatistics
 from laminar.shuffle.window import ReceiveWindow
 
@@ -53,9 +57,15 @@ class InboundChannel:
         self.batches = 0
         self.bytes = 0
         self._decoder = BatchDecoder(validate_full=session.config.validates_values)
+        self._watch = SchemaWatch(name, session.config.schema_change)
+        self._announced: Data | None = None
+        """The batch in the oldest frame, when the user was told only of its schema yet."""
 
-    def take(self, frame: Frame) -> ChannelMessage:
+    def take(self, frame: Frame) -> ChannelMessage | SchemaChanged:
         """The message in the oldest frame of this channel, which is thereby consumed.
+
+        A batch of a new schema takes two calls with its frame: the first returns
+        ``SchemaChanged``.
 
         Raises :class:`~laminar.errors.ProtocolError` when it cannot be decoded; the channel
         is then broken for good.
@@ -66,13 +76,20 @@ class InboundChannel:
             self.broken = True
             raise
 
-    def _decode(self, frame: Frame) -> ChannelMessage:
+    def _decode(self, frame: Frame) -> ChannelMessage | SchemaChanged:
         kind = frame.kind
         if kind == Kind.DATA:
+            announced, self._announced = self._announced, None
+            if announced is not None:
+                return announced
             if self.window.consume(len(frame.body)):
                 self.session.owe_credit(self)
             self.batches += 1
-            return self._data(frame)
+            data = self._data(frame)
+            if frame.flags & Flag.STREAM_START and self._schema_changed(data.batch.schema):
+                self._announced = data
+                return SchemaChanged(data.batch.schema, self.name)
+            return data
         if self.window.consume(0):
             self.session.owe_credit(self)
         if kind == Kind.WATERMARK:
@@ -91,6 +108,12 @@ class InboundChannel:
         start = 0 if vnode is None else control.VNODE.size
         starts_stream = bool(frame.flags & Flag.STREAM_START)
         return Data(self._decoder.decode(frame.body, start, starts_stream), self.name, vnode)
+
+    def _schema_changed(self, schema: pa.Schema) -> bool:
+        try:
+            return self._watch.changed(schema)
+        except SchemaError as error:
+            raise ProtocolError("schema", str(error)) from error
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(

@@ -14,7 +14,7 @@ from laminar.model import NodeId
 from laminar.shuffle.frames import Frame
 from laminar.shuffle.inbound import InboundChannel, InboundSession
 from laminar.shuffle.local import LocalLane
-from laminar.shuffle.messages import ChannelMessage, Close, Message
+from laminar.shuffle.messages import ChannelMessage, Close, Message, SchemaChanged
 
 
 class Supply(Protocol):
@@ -39,7 +39,7 @@ class _Local(NamedTuple):
     """A message of this very process."""
 
     lane: LocalLane
-    message: ChannelMessage
+    message: ChannelMessage | SchemaChanged
     size: int
 
 
@@ -89,6 +89,11 @@ def label(item: Item) -> Label:
     return Label(item.peer, 0, last=True)
 
 
+def opens_again(item: Item, envelope: Envelope) -> bool:
+    """Whether there is another message in ``item`` behind the one it was opened to."""
+    return type(envelope[1]) is SchemaChanged and isinstance(item, _Arrived)
+
+
 _new_arrival = tuple.__new__
 """Makes a named tuple at half the price of calling it."""
 
@@ -131,7 +136,9 @@ class Inbox:
         if self._arrival is not None:
             self.wake()
 
-    def put_local(self, lane: LocalLane, message: ChannelMessage, size: int) -> None:
+    def put_local(
+        self, lane: LocalLane, message: ChannelMessage | SchemaChanged, size: int
+    ) -> None:
         """Queue a message of this very process, of ``size`` bytes."""
         self._queue.append(_Local(lane, message, size))
         self.wake()
@@ -188,7 +195,8 @@ class Inbox:
         """
         while True:
             while self._queue:
-                envelope = self.open(self._queue.popleft())
+                item = self._queue.popleft()
+                envelope = self._open_next(item)
                 if self.credit_due:
                     await self.let_credit_out()
                 if envelope is not None:
@@ -204,7 +212,7 @@ class Inbox:
         while self._queue:
             try:
                 item = self._queue.popleft()
-                envelope = self.open(item)
+                envelope = self._open_next(item)
             except RemoteError as error:
                 if not envelopes:
                     raise
@@ -262,6 +270,7 @@ class Inbox:
     def open(self, item: Item) -> Envelope | None:
         """The message in ``item``, or ``None`` when it is one that must not be delivered.
 
+        An item that brings another schema is opened twice: first comes ``SchemaChanged``.
         Raises what :meth:`recv` raises.
         """
         if not isinstance(item, _Arrived):
@@ -285,6 +294,13 @@ class Inbox:
             self._supply.consumed(session)
             self.credit_due = True
         return session.peer, message
+
+    def _open_next(self, item: Item) -> Envelope | None:
+        """Open what was taken from the queue; put it back when there is more in it."""
+        envelope = self.open(item)
+        if envelope is not None and opens_again(item, envelope):
+            self._queue.appendleft(item)
+        return envelope
 
     def _report_all(self) -> None:
         """The consumer has caught up: let every sender know, lest one waits for credit."""

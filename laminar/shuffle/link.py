@@ -38,9 +38,10 @@ from laminar.shuffle.frames import (
     encode_preface,
 )
 from laminar.shuffle.liveness import PeerState
-from laminar.shuffle.messages import ChannelMessage, Data
+from laminar.shuffle.messages import Data
 from laminar.shuffle.outbound import OutboundSession, State
 from laminar.shuffle.outbound_channel import OutboundChannel
+from laminar.shuffle.shared import Sendable, SharedData
 from laminar.shuffle.vigil import Vigil
 
 WRITE_BYTES = 2 * 1024 * 1024
@@ -89,7 +90,7 @@ class Link:
 
     # -- the callers' side ---------------------------------------------------------------
 
-    def offer(self, message: ChannelMessage) -> bool:
+    def offer(self, message: Sendable) -> bool:
         """Queue ``message`` if there is room for it now."""
         if not self.session.offer(message):
             return False
@@ -97,7 +98,7 @@ class Link:
             self.wake_writer()
         return True
 
-    async def send(self, message: ChannelMessage) -> None:
+    async def send(self, message: Sendable) -> None:
         """Queue ``message``, waiting for room behind those who came before."""
         channel = self.session.channel(message.channel)
         lock = self._locks.setdefault(channel, anyio.Lock())
@@ -106,6 +107,10 @@ class Link:
             async with lock:
                 if isinstance(message, Data):
                     await self._send_batch(channel, message)
+                elif isinstance(message, SharedData):
+                    for piece in message.pieces:
+                        await self.until(partial(self.session.offer_shared_piece, channel, piece))
+                        self.wake_writer()
                 else:
                     await self.until(lambda: self.session.offer(message, in_turn=True))
                     self.wake_writer()
@@ -114,6 +119,7 @@ class Link:
 
     async def _send_batch(self, channel: OutboundChannel, message: Data) -> None:
         for batch in batches_of(message.batch):
+            channel.check_schema(batch.schema)  # at once, not when there is room
             for piece in list(self.session.pieces(batch)):  # too large a row: nothing is sent
                 await self.until(partial(self.session.offer_piece, channel, piece, message.vnode))
                 self.wake_writer()

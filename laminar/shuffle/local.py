@@ -6,16 +6,20 @@ from typing import Protocol
 
 import anyio
 
+from laminar.config import ShuffleConfig
 from laminar.errors import ChannelEndedError
 from laminar.model import NodeId
 from laminar.shuffle.arrow import size_of
-from laminar.shuffle.messages import ChannelMessage, Data, End
+from laminar.shuffle.messages import ChannelMessage, Data, End, SchemaChanged
+from laminar.shuffle.schema_watch import SchemaWatch
 
 
 class LocalInbox(Protocol):
     """The part of an inbox that a lane needs."""
 
-    def put_local(self, lane: LocalLane, message: ChannelMessage, size: int) -> None:
+    def put_local(
+        self, lane: LocalLane, message: ChannelMessage | SchemaChanged, size: int
+    ) -> None:
         """Queue ``message``; the consumer takes it with :meth:`LocalLane.take`, of ``size``."""
 
 
@@ -27,12 +31,14 @@ class LocalLane:
     """
 
     def __init__(
-        self, node: NodeId, inbox: LocalInbox, window_bytes: int, control_frames: int
+        self, node: NodeId, channel: str, inbox: LocalInbox, config: ShuffleConfig
     ) -> None:
         self.node = node
+        self._channel = channel
         self._inbox = inbox
-        self._window_bytes = window_bytes
-        self._control_frames = control_frames
+        self._window_bytes = config.window_bytes
+        self._control_frames = config.control_frames_max
+        self._watch = SchemaWatch(channel, config.schema_change)
         self._held_bytes = 0
         self._held_control = 0
         self._waiting = 0
@@ -67,19 +73,35 @@ class LocalLane:
         self._room.set()
 
     def _hand_over(self, message: ChannelMessage) -> bool:
+        """Queue ``message`` if there is room.
+
+        Raises :class:`~laminar.errors.SchemaError` for a change of schema that is refused.
+        """
         if self._ended:
             raise ChannelEndedError(
                 f"channel {message.channel!r} was ended; nothing follows an End"
             )
-        size = size_of(message.batch) if isinstance(message, Data) else 0
+        if isinstance(message, Data):
+            return self._hand_over_data(message)
+        return self._put(message, 0)
+
+    def _hand_over_data(self, data: Data) -> bool:
+        size = size_of(data.batch)
+        changed = self._watch.check(data.batch.schema)
+        if self._held_bytes and self._held_bytes + size > self._window_bytes:
+            return False
+        if changed and not self._put(SchemaChanged(data.batch.schema, self._channel), 0):
+            return False
+        self._watch.note(data.batch.schema)
+        return self._put(data, size)
+
+    def _put(self, message: ChannelMessage | SchemaChanged, size: int) -> bool:
         if size:
-            if self._held_bytes and self._held_bytes + size > self._window_bytes:
-                return False
             self._held_bytes += size
-        else:
-            if self._held_control >= self._control_frames:
-                return False
+        elif self._held_control < self._control_frames:
             self._held_control += 1
+        else:
+            return False
         self._ended = isinstance(message, End)
         self._inbox.put_local(self, message, size)
         return True

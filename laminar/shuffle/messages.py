@@ -1,8 +1,8 @@
 """What travels between a sender and a receiver.
 
 ``Data``, ``Barrier``, ``Watermark`` and ``End`` belong to a channel and arrive in the order
-they were sent. The others belong to the connection: users meet ``Close``, which says that a
-peer left on purpose; the rest are answered by the drivers.
+they were sent; ``SchemaChanged`` comes between them. The others belong to the connection: users
+meet ``Close``, which says that a peer left on purpose; the rest are answered by the drivers.
 
 Messages are values: nobody changes one. Those of channels are not declared frozen because
 that makes each four times as expensive to construct, which small messages would feel.
@@ -50,6 +50,17 @@ class Watermark:
 class End:
     """Nothing follows on the channel."""
 
+    channel: str = DEFAULT_CHANNEL
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChanged:
+    """The batches that follow on the channel have another schema than those before.
+
+    Not told of a channel's first schema. Only metadata that differs counts too.
+    """
+
+    schema: pa.Schema
     channel: str = DEFAULT_CHANNEL
 
 
@@ -136,14 +147,5 @@ class Pong:
 ChannelMessage: TypeAlias = Data | Barrier | Watermark | End
 """What a user sends."""
 
-Message: TypeAlias = ChannelMessage | Close
+Message: TypeAlias = ChannelMessage | SchemaChanged | Close
 """What a user receives."""
-
-
-def check_message(message: object) -> None:
-    """Raise ``TypeError`` unless ``message`` is one that a user sends."""
-    if not isinstance(message, ChannelMessage):
-        raise TypeError(
-            f"expected Data, Barrier, Watermark or End, got {type(message).__name__}; "
-            "a batch travels as Data(batch)"
-        )

@@ -33,14 +33,13 @@ from laminar.shuffle.arrow import size_of, split_rows
 from laminar.shuffle.frames import KIND_NAMES, Frame, Kind, encode_frame, negotiate
 from laminar.shuffle.introduction import Introduction
 from laminar.shuffle.messages import (
-    ChannelMessage,
     Close,
     Data,
     Hello,
     Welcome,
-    check_message,
 )
 from laminar.shuffle.outbound_channel import OutboundChannel
+from laminar.shuffle.shared import Sendable, SharedData, SharedPiece, check_message
 from laminar.shuffle.window import SendBuffer, SendWindow
 
 FORGOTTEN_MAX = 64 * CHANNELS_MAX
@@ -75,8 +74,7 @@ class OutboundSession:
         """The newest flush token that the peer has confirmed."""
         self._local = local
         self._config = config
-        # The schema and dictionaries need room in the frame too.
-        self._piece_bytes = min(config.target_frame_bytes, max(1, config.max_frame_bytes // 2))
+        self._piece_bytes = config.piece_bytes
         self._by_number: dict[int, OutboundChannel] = {}
         self._forgotten: dict[str, None] = {}
         """Names of channels that are over on both sides, as many as are remembered."""
@@ -140,7 +138,7 @@ class OutboundSession:
         while len(self._forgotten) > FORGOTTEN_MAX:
             del self._forgotten[next(iter(self._forgotten))]
 
-    def offer(self, message: ChannelMessage, *, in_turn: bool = False) -> bool:
+    def offer(self, message: Sendable, *, in_turn: bool = False) -> bool:
         """Queue ``message`` if its channel has room for all of it now.
 
         A batch that needs several frames is queued whole or not at all; one larger than the
@@ -161,6 +159,8 @@ class OutboundSession:
             queued = channel.join(message.batch, message.vnode) or self._offer_batch(
                 channel, message
             )
+        elif isinstance(message, SharedData):
+            queued = self._offer_shared(channel, message)
         else:
             queued = channel.window.has_control_room()
             if queued:
@@ -184,6 +184,13 @@ class OutboundSession:
             channel.push_batch(piece, size_of(piece), message.vnode)
         return True
 
+    def _offer_shared(self, channel: OutboundChannel, message: SharedData) -> bool:
+        if len(message.pieces) == 1:
+            return channel.push_shared(message.pieces[0])
+        if channel.used_bytes + message.size > channel.window.window_bytes:
+            return False
+        return all(map(channel.push_shared, message.pieces))
+
     def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """``batch`` cut by rows into slices that fit a frame each."""
         return split_rows(batch, self._piece_bytes, self._config.max_frame_bytes)
@@ -198,6 +205,13 @@ class OutboundSession:
         channel.push_batch(batch, size, vnode)
         self._schedule(channel)
         return True
+
+    def offer_shared_piece(self, channel: OutboundChannel, piece: SharedPiece) -> bool:
+        """Queue one piece of a shared batch, if there is room."""
+        queued = channel.push_shared(piece)
+        if queued:
+            self._schedule(channel)
+        return queued
 
     def request_flush(self) -> int:
         """Ask the peer to confirm all that was queued until now; the token to wait for."""

@@ -11,9 +11,12 @@ from laminar.config import ShuffleConfig
 from laminar.errors import ChannelEndedError
 from laminar.model import VNode
 from laminar.shuffle import control
-from laminar.shuffle.arrow import BatchEncoder, concat, has_dictionaries
+from laminar.shuffle.arrow import BatchEncoder, EncodedBatch, concat, has_dictionaries
 from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind, encode_frame
+from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.messages import Barrier, End, Watermark
+from laminar.shuffle.schema_watch import KnownSchema, SchemaWatch
+from laminar.shuffle.shared import Position, SharedPiece
 from laminar.shuffle.statistics import ChannelStatistics
 from laminar.shuffle.window import SendWindow
 
@@ -53,7 +56,11 @@ class OutboundChannel:
         self._pending_prefix = b""
         self._join_bytes_max = _NOTHING_JOINS
         self._schema = _NO_SCHEMA
-        self._has_dictionaries = False
+        self._known = KnownSchema(_NO_SCHEMA)
+        self._travels_alone = False
+        self._watch = SchemaWatch(name, config.schema_change)
+        self._in_step_with: Position | None = None
+        """The piece of a shared stream that was queued last, if nothing else was since."""
 
     def join(self, batch: pa.RecordBatch, vnode: VNode | None) -> bool:
         """Let a small batch wait with others like it; ``False``, and nothing done, if it cannot.
@@ -92,17 +99,22 @@ class OutboundChannel:
         """
         self._check_open()
         prefix = b"" if vnode is None else control.encode_vnode(vnode)
-        self.seal()
         schema = batch.schema
-        if not schema.equals(self._schema, True):
+        changed = not self._known.matches(schema)
+        if changed:
+            self.check_schema(schema)
+        self.seal()
+        if changed:
+            self._known = KnownSchema(schema)
             self._schema = schema
-            self._has_dictionaries = has_dictionaries(schema)
-        # A batch with dictionaries travels alone: how large they make the frame is only known
-        # when it is encoded, and the one who sends it must hear if that is too large.
-        if size > self._config.coalesce_bytes or self._has_dictionaries:
+            # A batch with dictionaries travels alone: how large they make the frame is only
+            # known when it is encoded, and the one who sends it must hear if that is too large.
+            self._travels_alone = self._known.subtle or has_dictionaries(schema)
+        if size > self._config.coalesce_bytes or self._travels_alone:
             self._push_data(batch, 1, prefix)
             return
         window = self.window
+        self._watch.note(schema)
         self._pending.append(batch)
         self._pending_bytes = size + BATCH_OVERHEAD_BYTES
         self._pending_vnode = vnode
@@ -111,6 +123,25 @@ class OutboundChannel:
             self._config.target_frame_bytes, window.window_bytes - window.retained_bytes
         )
         self._join_bytes_max = self._config.coalesce_bytes
+
+    def check_schema(self, schema: pa.Schema) -> None:
+        """Raise :class:`~laminar.errors.SchemaError` unless batches of ``schema`` may follow."""
+        self._watch.check(schema)
+        check_carried(schema)
+
+    def push_shared(self, piece: SharedPiece) -> bool:
+        """Queue a piece of a batch that other channels carry too; ``False`` without room."""
+        self._check_open()
+        self._watch.check(piece.schema)
+        self.seal()  # what waits for company goes first, room or not
+        body = piece.body_after(self._in_step_with)
+        if not self.has_room(body.size):
+            return False
+        self._push_body(body, 1, b"")
+        self._encoder.restart()
+        self._in_step_with = piece.position
+        self._watch.note(piece.schema)
+        return True
 
     def push_message(self, message: Barrier | Watermark | End) -> None:
         """Queue a control message, behind everything queued so far."""
@@ -144,7 +175,12 @@ class OutboundChannel:
             raise ChannelEndedError(f"channel {self.name!r} was ended; nothing follows an End")
 
     def _push_data(self, batch: pa.RecordBatch, batches: int, prefix: bytes) -> None:
-        starts, buffers, size = self._encoder.encode(batch)
+        self._push_body(self._encoder.encode(batch), batches, prefix)
+        self._in_step_with = None
+        self._watch.note(batch.schema)
+
+    def _push_body(self, body: EncodedBatch, batches: int, prefix: bytes) -> None:
+        starts, buffers, size = body
         flags: int = Flag.STREAM_START if starts else 0
         if prefix:
             flags |= Flag.VNODE

@@ -36,14 +36,9 @@ from laminar.shuffle.arrow import single_batch
 from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.link import Link
 from laminar.shuffle.liveness import PeerBoard, PeerEvent
-from laminar.shuffle.messages import (
-    DEFAULT_CHANNEL,
-    Barrier,
-    ChannelMessage,
-    Data,
-    check_message,
-)
+from laminar.shuffle.messages import DEFAULT_CHANNEL, Barrier, Data
 from laminar.shuffle.outbound import OutboundSession
+from laminar.shuffle.shared import Sendable, check_message
 from laminar.shuffle.statistics import LinkStatistics, SenderStatistics
 
 
@@ -117,7 +112,7 @@ class ShuffleSender:
         parse_addr(addr)
         self._addresses[node_id(peer)] = addr
 
-    async def send_to(self, peer: str, message: ChannelMessage) -> None:
+    async def send_to(self, peer: str, message: Sendable) -> None:
         """Send ``message`` to ``peer`` in order on its channel.
 
         Returns as soon as the window has room for it; waits, and holds up no other peer or
@@ -127,8 +122,8 @@ class ShuffleSender:
 
         Raises :class:`~laminar.errors.UnknownPeerError`, a
         :class:`~laminar.errors.RemoteError` when the peer is lost (told once; the next call
-        starts anew), :class:`~laminar.errors.ChannelEndedError`, or
-        :class:`~laminar.errors.BatchTooLargeError`.
+        starts anew), :class:`~laminar.errors.ChannelEndedError`,
+        :class:`~laminar.errors.BatchTooLargeError`, or :class:`~laminar.errors.SchemaError`.
         """
         link = self._links.get(peer)
         if link is None or not link.session.offer(message):
@@ -138,7 +133,7 @@ class ShuffleSender:
         elif link.writer_sleeps is not None:
             link.wake_writer()
 
-    def try_send(self, peer: str, message: ChannelMessage) -> None:
+    def try_send(self, peer: str, message: Sendable) -> None:
         """Send without waiting.
 
         Raises :class:`~laminar.errors.NoCreditError` when the window has no room for all of
@@ -306,7 +301,7 @@ class ShuffleSender:
         return failures
 
 
-def _is_foreign(message: ChannelMessage) -> bool:
+def _is_foreign(message: Sendable) -> bool:
     """Whether ``message`` carries a batch of another library."""
     batch: object = message.batch if isinstance(message, Data) else None
     return batch is not None and not isinstance(batch, pa.RecordBatch)

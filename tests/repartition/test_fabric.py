@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from laminar.repartition.fabric import Router
 from laminar.repartition.placement import owners
-from laminar.shuffle.partition import HashPartitioner, runs
+from laminar.shuffle.hash_partitioner import HashPartitioner, runs
 
 
 @given(st.integers(1, 5), st.integers(1, 40), st.integers(0, 300))

@@ -19,7 +19,7 @@ from laminar.errors import InputError, LaminarError, OutputError, WorkerError
 from laminar.repartition.budget import FIXED_PART_BYTES
 from laminar.repartition.job import run_job
 from laminar.repartition.spec import JobSpec
-from laminar.shuffle.partition import HashPartitioner
+from laminar.shuffle.hash_partitioner import HashPartitioner
 
 PARTITIONS = 5
 

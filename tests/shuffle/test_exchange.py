@@ -28,10 +28,11 @@ from laminar.shuffle import control
 from laminar.shuffle.aligner import Superseded
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.frames import Kind
+from laminar.shuffle.hash_partitioner import HashPartitioner
 from laminar.shuffle.messages import Barrier, Data, End, Watermark
-from laminar.shuffle.partition import HashPartitioner
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
+from laminar.shuffle.spread import CustomPartitioner, SinglePartitioner
 from tests.wiring import (
     KIB,
     QUICK,
@@ -62,19 +63,9 @@ class Node:
         return Exchange(name, receiver=self.receiver, partitioner=partitioner, **how)
 
 
-class RoundRobin:
+def by_row(nodes):
     """Row n goes to node n modulo the number of nodes."""
-
-    def __init__(self, nodes):
-        self.nodes = tuple(nodes)
-
-    def split(self, batch):
-        parts = []
-        for index in range(len(self.nodes)):
-            rows = [n for n, row in enumerate(rows_of(batch)) if row % len(self.nodes) == index]
-            if rows:
-                parts.append((index, batch.take(rows)))
-        return parts
+    return CustomPartitioner(lambda batch: [n % len(nodes) for n in rows_of(batch)], nodes)
 
 
 async def cluster(stack, names=NODES, config=QUICK):
@@ -162,7 +153,7 @@ async def test_rows_of_the_own_node_never_touch_a_socket():
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, ("a", "b"))
         node = nodes["a"]
-        exchange = node.exchange(("a", "b"), partitioner=RoundRobin(("a", "b")))
+        exchange = node.exchange(("a", "b"), partitioner=by_row(("a", "b")))
         odd = pa.RecordBatch.from_pydict({"row": range(0, 2000, 2)})
         for _ in range(10):
             await exchange.send(odd)  # rows of "a" only
@@ -175,6 +166,36 @@ async def test_rows_of_the_own_node_never_touch_a_socket():
         assert node.sender.statistics().peers["b"].bytes_sent == 0
         assert node.spy.sent.keys() == {nodes["b"].receiver.local_addr}
         assert sum(node.spy.sent.values()) < 300  # a greeting, and the name of the channel
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary_view(), pa.list_view(pa.binary())])
+@limited
+async def test_rows_of_the_own_node_do_not_pin_what_they_were_part_of(kind):
+    ballast = pa.array([b"x" * 1000] * 4096).cast(pa.binary())
+    if kind == pa.list_view(pa.binary()):
+        ones = pa.array([1] * 4096, pa.int32())
+        ballast = pa.ListViewArray.from_arrays(pa.array(range(4096), pa.int32()), ones, ballast)
+    else:
+        ballast = ballast.cast(kind)
+    batch = pa.record_batch({"row": range(4096), "ballast": ballast})
+    before = pa.total_allocated_bytes()
+    async with AsyncExitStack() as stack:
+        node = (await cluster(stack, ("a",)))["a"]
+        exchange = node.exchange(("a",), partitioner=SinglePartitioner("a"))
+        await exchange.send(batch.slice(4000, 5))
+        await exchange.send(batch)
+        _, small = await anext(exchange)
+        _, whole = await anext(exchange)
+        assert small.batch.equals(batch.slice(4000, 5))
+        assert whole.batch is batch  # not copied for nothing
+        sizes = {}
+        for buffer in [b for column in small.batch.columns for b in column.buffers() if b]:
+            root = buffer
+            while root.parent is not None:
+                root = root.parent
+            sizes[root.address] = root.size
+        assert sum(sizes.values()) < 20_000
+        assert pa.total_allocated_bytes() - before < 100_000
 
 
 @limited
@@ -230,7 +251,7 @@ async def test_a_slow_node_does_not_hold_the_parts_of_others():
 
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack, config=SMALL)
-        partitioner = RoundRobin(NODES)
+        partitioner = by_row(NODES)
         exchanges = {n: node.exchange(partitioner=partitioner) for n, node in nodes.items()}
 
         async def send():
@@ -271,7 +292,7 @@ async def test_barriers_watermarks_and_ends_come_behind_the_rows_on_every_node()
     async with AsyncExitStack() as stack:
         nodes = await cluster(stack)
         exchanges = {
-            name: node.exchange(partitioner=RoundRobin(NODES), inputs=["a"])
+            name: node.exchange(partitioner=by_row(NODES), inputs=["a"])
             for name, node in nodes.items()
         }
         exchange = exchanges["a"]
@@ -381,7 +402,7 @@ async def test_what_is_held_behind_a_barrier_is_not_consumed():
                 got.append(told(event))
 
         async def hurry():
-            await out["a"].send(numbered(0, 1))
+            await out["a"].send(numbered(0, 1, 1))
             await out["a"].barrier(BARRIER)
             for row in range(100):
                 await out["a"].send(numbered(row, 1, 4 * KIB))

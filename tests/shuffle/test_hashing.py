@@ -557,3 +557,108 @@ def test_polars_is_imported_only_for_text_and_bytes():
         "assert 'polars' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# --- any two encodings of the same values -----------------------------------------------------
+
+TICKS = st.none() | st.integers(-(2**31), 2**31 - 1)
+SAME = {
+    "integers": (
+        st.none() | st.integers(0, 127),
+        [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)],
+    ),
+    "floats": (
+        st.none() | st.floats(width=16) | st.sampled_from([0.0, -0.0, float("nan")]),
+        [pa.float16(), pa.float32(), pa.float64()],
+    ),
+    "decimals": (
+        st.none() | st.integers(-9999, 9999).map(lambda cents: Decimal(cents).scaleb(-2)),
+        [
+            pa.decimal32(9, 2),
+            pa.decimal64(18, 5),
+            pa.decimal128(20, 2),
+            pa.decimal128(38, 30),
+            pa.decimal256(76, 40),
+        ],
+    ),
+    "text": (
+        st.none() | st.text(max_size=20),
+        [
+            pa.string(),
+            pa.large_string(),
+            pa.string_view(),
+            pa.binary(),
+            pa.large_binary(),
+            pa.binary_view(),
+        ],
+    ),
+    "fixed bytes": (
+        st.none() | st.binary(min_size=16, max_size=16),
+        [pa.binary(16), pa.binary(), pa.binary_view(), pa.uuid()],
+    ),
+    "instants": (
+        TICKS,
+        [
+            pa.timestamp(unit, zone)
+            for unit in UNITS
+            for zone in (None, "UTC", "Asia/Tokyo", "-03:00")
+        ],
+    ),
+    "durations": (TICKS, [pa.duration(unit) for unit in UNITS]),
+    "times": (
+        st.none() | st.integers(0, 86_399),
+        [pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")],
+    ),
+    "booleans": (st.none() | st.booleans(), [pa.bool_()]),
+    "nulls": (st.none(), [pa.null(), pa.int8(), pa.string(), pa.list_(pa.int8())]),
+}
+
+
+def encoded(values, kind, wrapping):
+    """``values`` as ``kind``, seconds as its ticks, and perhaps wrapped."""
+    if pa.types.is_temporal(kind):
+        steps = 10**9 // UNITS[kind.unit]
+        ticks_of = [None if value is None else value * steps for value in values]
+        array = pa.array(ticks_of, pa.int32() if kind.bit_width == 32 else pa.int64()).view(kind)
+    elif pa.types.is_binary(kind) or "binary" in str(kind):
+        array = pa.array([v.encode() if isinstance(v, str) else v for v in values], kind)
+    else:
+        array = pa.array(values, kind)
+    count = len(values)
+    if wrapping == "dictionary":
+        return pa.DictionaryArray.from_arrays(pa.array(range(count), pa.int32()), array)
+    if wrapping == "dictionary of nulls in its indices":
+        indices = [None if value is None else row for row, value in enumerate(values)]
+        return pa.DictionaryArray.from_arrays(pa.array(indices, pa.uint16()), array)
+    if wrapping == "runs":
+        ends = pa.array(range(1, count + 1), pa.int32())
+        return pa.RunEndEncodedArray.from_arrays(ends, array)
+    if wrapping == "extension":
+        return pa.ExtensionArray.from_storage(pa.opaque(array.type, "t", "v"), array)
+    if wrapping == "slice":
+        return pa.concat_arrays([array, array, array]).slice(count, count)
+    return array
+
+
+WRAPPINGS = [
+    "plain",
+    "dictionary",
+    "dictionary of nulls in its indices",
+    "runs",
+    "extension",
+    "slice",
+]
+
+
+@pytest.mark.parametrize("name", SAME)
+@given(data=st.data())
+def test_equal_values_hash_equally_in_any_two_encodings(name, data):
+    values, kinds = SAME[name]
+    rows = data.draw(st.lists(values, max_size=12))
+    one, other = (
+        encoded(rows, data.draw(st.sampled_from(kinds)), data.draw(st.sampled_from(WRAPPINGS)))
+        for _ in range(2)
+    )
+    assert equal(one, other)
+    both = [hash_columns([one, other]), hash_columns([other, one])]
+    assert both[0].tolist() == both[1].tolist()

@@ -246,7 +246,7 @@ class TestInSteps:
         assert inbox.fetch() is None
 
     def test_what_is_known_before_opening(self, inbox):
-        lane = LocalLane("me", inbox, 1000, 100)
+        lane = LocalLane("me", "c", inbox, ShuffleConfig(window_bytes=1000, control_frames_max=100))
         lane.offer(Watermark(1, "x"))
         inbox.put_error(["x"], "a", PeerLostError("a is gone"))
         inbox.put_close(["x"], "b", Close("done"))
@@ -271,7 +271,7 @@ class TestClaiming:
 
     def test_errors_and_local_messages_stay(self, inbox, supply):
         other = Inbox(supply)
-        lane = LocalLane("me", inbox, 1000, 100)
+        lane = LocalLane("me", "c", inbox, ShuffleConfig(window_bytes=1000, control_frames_max=100))
         lane.offer(Watermark(1, "y"))
         inbox.put_error(["x"], "a", PeerLostError("gone"))
         inbox.split_off("y", other)
@@ -340,7 +340,7 @@ class TestCredit:
     async def test_is_owed_after_any_last_message(self, inbox, supply):
         """One of this process, a farewell or an error as the last one makes no difference."""
         a = Peer(inbox)
-        lane = LocalLane("me", inbox, 1000, 100)
+        lane = LocalLane("me", "c", inbox, ShuffleConfig(window_bytes=1000, control_frames_max=100))
         a.send("x", 1)
         lane.offer(Watermark(2, "x"))
         await inbox.recv()

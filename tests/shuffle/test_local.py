@@ -6,6 +6,7 @@ import anyio
 import pyarrow as pa
 import pytest
 
+from laminar.config import ShuffleConfig
 from laminar.errors import ChannelEndedError
 from laminar.model import CheckpointBarrier
 from laminar.shuffle.arrow import size_of
@@ -44,7 +45,7 @@ def numbers(messages):
 
 class TestOffer:
     def test_as_much_as_the_window_holds(self, box):
-        lane = LocalLane("me", box, 3 * SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=3 * SIZE, control_frames_max=8))
         assert [lane.offer(data(number)) for number in range(4)] == [True, True, True, False]
         assert numbers([box.take()]) == [0]
         assert lane.offer(data(4))
@@ -52,7 +53,9 @@ class TestOffer:
         assert numbers([box.take() for _ in range(3)]) == [1, 2, 4]
 
     def test_a_lone_larger_one(self, box):
-        lane = LocalLane("me", box, SIZE // 2, 8)
+        lane = LocalLane(
+            "me", "c", box, ShuffleConfig(window_bytes=SIZE // 2, control_frames_max=8)
+        )
         assert lane.offer(data(1))
         assert not lane.offer(data(2))
         box.take()
@@ -60,14 +63,14 @@ class TestOffer:
 
     @pytest.mark.parametrize("message", [Watermark(1), Barrier(CheckpointBarrier(1))])
     def test_control_is_bounded_too(self, box, message):
-        lane = LocalLane("me", box, 1000, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=1000, control_frames_max=8))
         assert [lane.offer(message) for _ in range(10)] == [True] * 8 + [False] * 2
         box.take()
         assert lane.offer(message)
         assert not lane.offer(message)
 
     def test_a_barrier_needs_no_room_for_data(self, box):
-        lane = LocalLane("me", box, SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=SIZE, control_frames_max=8))
         assert lane.offer(data(1))
         assert not lane.offer(data(2))
         assert lane.offer(Barrier(CheckpointBarrier(1)))
@@ -76,7 +79,7 @@ class TestOffer:
         assert lane.offer(data(2))
 
     def test_everything_is_given_back(self, box):
-        lane = LocalLane("me", box, 3 * SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=3 * SIZE, control_frames_max=8))
         for _ in range(20):
             for message in (data(1), Watermark(1), data(2)):
                 assert lane.offer(message)
@@ -85,12 +88,15 @@ class TestOffer:
         assert all(lane.offer(data(number)) for number in range(3))
 
     def test_the_node_is_known(self, box):
-        assert LocalLane("me", box, 1, 8).node == "me"
+        assert (
+            LocalLane("me", "c", box, ShuffleConfig(window_bytes=1, control_frames_max=8)).node
+            == "me"
+        )
 
 
 class TestSend:
     async def test_waits_for_room(self, box):
-        lane = LocalLane("me", box, 2 * SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=2 * SIZE, control_frames_max=8))
         sent = []
 
         async def produce():
@@ -108,7 +114,7 @@ class TestSend:
         assert numbers(taken) == list(range(6))
 
     async def test_several_senders_all_get_their_turn(self, box):
-        lane = LocalLane("me", box, SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=SIZE, control_frames_max=8))
         taken = []
         async with anyio.create_task_group() as tasks:
             for number in range(5):
@@ -122,7 +128,7 @@ class TestSend:
         assert sorted(numbers(taken)) == list(range(5))
 
     async def test_a_cancelled_send_sends_nothing(self, box):
-        lane = LocalLane("me", box, SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=SIZE, control_frames_max=8))
         await lane.send(data(0))
         with anyio.move_on_after(0):
             await lane.send(data(1))
@@ -133,7 +139,7 @@ class TestSend:
 
     async def test_who_waits_is_not_overtaken(self, box):
         """A large batch would otherwise wait for as long as small ones keep coming."""
-        lane = LocalLane("me", box, 4 * SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=4 * SIZE, control_frames_max=8))
         for number in range(3):
             assert lane.offer(data(number))
         async with anyio.create_task_group() as tasks:
@@ -145,7 +151,7 @@ class TestSend:
                 await anyio.wait_all_tasks_blocked()
 
     async def test_nothing_follows_an_end(self, box):
-        lane = LocalLane("me", box, SIZE, 8)
+        lane = LocalLane("me", "c", box, ShuffleConfig(window_bytes=SIZE, control_frames_max=8))
         await lane.send(End())
         with pytest.raises(ChannelEndedError, match="'default' was ended"):
             lane.offer(data(1))

@@ -15,7 +15,7 @@ from laminar.cluster.memory import InMemoryKv
 from laminar.errors import ClosedError, ConfigError, PeerLostError, PeerRestartedError, StreamError
 from laminar.model import CheckpointBarrier, CheckpointId
 from laminar.shuffle.frames import Kind, encode_frame, encode_preface
-from laminar.shuffle.messages import Barrier, Close, Data, End, Watermark
+from laminar.shuffle.messages import Barrier, Close, Data, End, SchemaChanged, Watermark
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 from tests.wiring import (
@@ -401,6 +401,7 @@ async def test_a_frame_cut_in_half_is_a_broken_connection_and_resumes():
         second.sequence, second.encoder = 1, first.encoder
         await second.send(encode_frame(Kind.DATA, frame[16:], flags=frame[5], sequence=2))
         assert rows_of((await receiver.recv())[1].batch) == [0]
+        assert (await receiver.recv())[1] == SchemaChanged(numbered(1, 1000, KIB).schema)
         assert rows_of((await receiver.recv())[1].batch) == list(range(1, 1001))
         assert receiver.statistics().drops == {}
         second.stream.close()

@@ -82,7 +82,7 @@ async def collected(receiver):
 @limited
 async def test_nodes_that_know_each_other_exchange_batches(secured):
     async with pair(*secured) as (sender, receiver):
-        await sender.send_to("b", Data(numbered(0, 10)))
+        await sender.send_to("b", Data(numbered(0, 10, 10)))
         await sender.send_to("b", Data(numbered(10, 50_000, 10)))
         await sender.send_to("b", End())
         assert await collected(receiver) == list(range(50_010))

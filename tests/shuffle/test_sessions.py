@@ -24,7 +24,7 @@ from laminar.model import BarrierFlags, CheckpointBarrier
 from laminar.shuffle import control
 from laminar.shuffle.frames import HEADER, HEADER_BYTES, Frame, FrameDecoder, Kind
 from laminar.shuffle.inbound import InboundSession
-from laminar.shuffle.messages import Barrier, Data, End, Watermark
+from laminar.shuffle.messages import Barrier, Data, End, SchemaChanged, Watermark
 from laminar.shuffle.outbound import OutboundSession, State
 from laminar.shuffle.peers import Peers
 
@@ -56,11 +56,14 @@ class Box:
         self.frames.append((channel, frame))
 
     def take(self):
+        """The messages of one frame: one, or two when it brings another schema."""
         channel, frame = self.frames.popleft()
-        message = channel.take(frame)
+        messages = [channel.take(frame)]
+        if isinstance(messages[0], SchemaChanged):
+            messages.append(channel.take(frame))
         if not self.frames and channel.window.unreported:
             channel.session.owe_credit(channel)
-        return message
+        return messages
 
 
 class Sessions(RuleBasedStateMachine):
@@ -87,6 +90,7 @@ class Sessions(RuleBasedStateMachine):
         self.forth, self.back = bytearray(), bytearray()
         self.expected = {name: [] for name in CHANNELS}
         self.seen = {name: [] for name in CHANNELS}
+        self.schemas = {}
         self.counter = dict.fromkeys(CHANNELS, 0)
         self.ended = set()
         self.under_way = {}
@@ -111,6 +115,9 @@ class Sessions(RuleBasedStateMachine):
         if batch.num_rows:
             self.counter[channel] = max(self.counter[channel], numbers[-1] + 1)
         pads = batch.column(1).cast(pa.string()).to_pylist()
+        if self.schemas.setdefault(channel, schema) != schema:
+            self.schemas[channel] = schema
+            self.expected[channel].append(("schema", schema))
         self.expected[channel] += [
             ("row", number, pad, schema, vnode) for number, pad in zip(numbers, pads, strict=True)
         ]
@@ -184,7 +191,8 @@ class Sessions(RuleBasedStateMachine):
     def consume(self, channel, count):
         box = self.boxes[channel]
         for _ in range(min(count, len(box.frames))):
-            self.see(channel, box.take())
+            for message in box.take():
+                self.see(channel, message)
             self.check_promises(channel, consumed=1)
 
     def see(self, channel, message):
@@ -198,6 +206,8 @@ class Sessions(RuleBasedStateMachine):
                 ("row", number, pad, schema, message.vnode)
                 for number, pad in zip(numbers, pads, strict=True)
             ]
+        elif isinstance(message, SchemaChanged):
+            events = [("schema", message.schema.serialize().to_pybytes())]
         else:
             events = [message]
         start = len(self.seen[channel])
@@ -379,7 +389,7 @@ def test_a_session_that_the_receiver_gave_up_is_not_resumed():
     decoder = FrameDecoder(session.admit)
     wire = bytearray(b"".join(bytes(buffer) for buffer in out.take(1 << 20)))
     move(wire, len(wire), decoder, session.on_frames)
-    assert box.take() == Watermark(0, "a")
+    assert box.take() == [Watermark(0, "a")]
     assert peers.forget(session)  # nobody came back in time
     with pytest.raises(RemoteError):
         connect()

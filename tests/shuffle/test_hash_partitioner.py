@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laminar.errors import ConfigError, UnsupportedKeyError
+from laminar.shuffle.hash_partitioner import HashPartitioner, runs
 from laminar.shuffle.hashing import VNODES_MAX, hash_columns, vnodes_of
-from laminar.shuffle.partition import HashPartitioner, runs
 from laminar.shuffle.placement import place
 
 KEYS = st.none() | st.integers(0, 30) | st.integers(-(2**63), 2**63 - 1)
