@@ -212,3 +212,48 @@ class ShuffleConfig:
                     f"{smaller} ({getattr(self, smaller)}) must not exceed "
                     f"{larger} ({getattr(self, larger)})"
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramConfig:
+    """Limits of what is said to and heard from other nodes in datagrams.
+
+    Raises :class:`~laminar.errors.ConfigError` when a value is out of range.
+    """
+
+    datagram_bytes_max: int = 1200
+    """Largest datagram, all of its parts counted; fits what any network carries in one piece."""
+
+    reordered_max: int = 1024
+    """How many datagrams of a sender may overtake one of its own before that is too late."""
+
+    senders_max: int = 16384
+    """Most senders whose datagrams are told from replayed ones; about 0.6 KB each."""
+
+    sender_idle_s: float = 600.0
+    """A sender silent for longer than this makes room for a new one when there is none."""
+
+    amplification_max: int = 3
+    """Most bytes sent to an unproven address for each byte that came from it."""
+
+    addresses_max: int = 16384
+    """Most addresses that are remembered as proven, and as many that are not yet."""
+
+    proof_lifetime_s: float = 600.0
+    """How long an address that answered counts as proven."""
+
+    cookie_lifetime_s: float = 60.0
+    """How long a cookie can be echoed at least; at most twice as long."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if not value > 0:
+                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
+        if not 512 <= self.datagram_bytes_max <= 65507:
+            raise ConfigError(
+                "datagram_bytes_max must be between 512 and 65507, the most that UDP carries, "
+                f"got {self.datagram_bytes_max}"
+            )
+        if self.reordered_max > 65536:
+            raise ConfigError(f"reordered_max must be at most 65536, got {self.reordered_max}")
