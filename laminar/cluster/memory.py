@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Self
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from laminar.cluster.kv import KvEvent, check_key, check_value
-from laminar.cluster.watch import WatchQueue
-from laminar.errors import ClosedError
+from laminar.cluster.watcher import Watcher
 from laminar.model import NodeId, node_id
 
 
@@ -94,7 +92,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.slots: dict[NodeId, dict[str, str]] = {}
-        self.watches: set[_Watch] = set()
+        self.watches: set[Watcher] = set()
 
     def set(self, node: NodeId, key: str, value: str) -> None:
         self.slots.setdefault(node, {})[key] = value
@@ -116,8 +114,8 @@ class _Store:
                 found[node] = keys
         return found
 
-    def open_watch(self, prefix: str) -> _Watch:
-        watch = _Watch(prefix)
+    def open_watch(self, prefix: str) -> Watcher:
+        watch = Watcher(prefix)
         for node, slot in self.slots.items():
             for key, value in slot.items():
                 watch.changed(node, key, value)
@@ -127,43 +125,3 @@ class _Store:
     def _tell(self, node: NodeId, key: str, value: str | None) -> None:
         for watch in self.watches:
             watch.changed(node, key, value)
-
-
-class _Watch:
-    """The iterator of one watcher."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._queue = WatchQueue()
-        self._closed = False
-        self._wake: anyio.Event | None = None
-
-    def changed(self, node: NodeId, key: str, value: str | None) -> None:
-        if key.startswith(self._prefix) and self._queue.changed(node, key, value):
-            self._wake_readers()
-
-    def close(self) -> None:
-        self._closed = True
-        self._wake_readers()
-
-    def _wake_readers(self) -> None:
-        if self._wake is not None:
-            self._wake.set()
-            self._wake = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> KvEvent:
-        # Nothing is awaited between taking an event and returning it, so that a cancelled
-        # reader loses none.
-        await checkpoint()
-        while True:
-            if self._closed:
-                raise ClosedError("this KV watch is read after its `async with` block")
-            event = self._queue.take()
-            if event is not None:
-                return event
-            if self._wake is None:
-                self._wake = anyio.Event()
-            await self._wake.wait()
