@@ -12,7 +12,8 @@ Where things are, from the top; an import only ever points down::
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
                           session, authentication, aligner, hashing, partition,
                           placement. Drivers: sender, receiver, exchange
-    laminar.cluster       discovery: the KV protocol and its in-memory implementation
+    laminar.cluster       discovery: the KV protocol, in memory and on etcd. Pure: watch, seal,
+                          keyring, replay, tenure, amplification
     laminar.net           streams, TLS; the only place that touches a socket
     laminar.config        limits and settings, each with its unit in its name
     laminar.model         the vocabulary: NodeId, VNode, Epoch, CheckpointBarrier, ...
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
-    from laminar.config import ShuffleConfig, TlsConfig
+    from laminar.config import EtcdConfig, ShuffleConfig, TlsConfig
     from laminar.errors import (
         BatchTooLargeError,
         ChannelEndedError,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         HandshakeRefusedError,
         InputError,
         JobError,
+        KvRefusedError,
+        KvUnavailableError,
         LaminarError,
         LocalError,
         NoCreditError,
@@ -95,7 +98,7 @@ __version__ = "0.1.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
-    "laminar.config": ("ShuffleConfig", "TlsConfig"),
+    "laminar.config": ("EtcdConfig", "ShuffleConfig", "TlsConfig"),
     "laminar.errors": (
         "BatchTooLargeError",
         "ChannelEndedError",
@@ -105,6 +108,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "HandshakeRefusedError",
         "InputError",
         "JobError",
+        "KvRefusedError",
+        "KvUnavailableError",
         "LaminarError",
         "LocalError",
         "NoCreditError",
@@ -178,6 +183,7 @@ __all__ = [
     "Data",
     "End",
     "Epoch",
+    "EtcdConfig",
     "Exchange",
     "FanOutError",
     "HandshakeRefusedError",
@@ -187,6 +193,8 @@ __all__ = [
     "InputError",
     "JobError",
     "KvEvent",
+    "KvRefusedError",
+    "KvUnavailableError",
     "LaminarError",
     "LocalError",
     "Message",

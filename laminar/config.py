@@ -257,3 +257,57 @@ class DatagramConfig:
             )
         if self.reordered_max > 65536:
             raise ConfigError(f"reordered_max must be at most 65536, got {self.reordered_max}")
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdConfig:
+    """Where the cluster's etcd is, and how long to wait for it.
+
+    Raises :class:`~laminar.errors.ConfigError` when a value is out of range or two
+    contradict each other.
+    """
+
+    endpoints: tuple[str, ...] = ("http://127.0.0.1:2379",)
+    """Client URLs of the members of one etcd cluster; tried in turn."""
+
+    prefix: str = "/laminar"
+    """What all keys of the cluster start with, before ``/<node>/<key>``."""
+
+    lease_s: int = 10
+    """How long the keys of a node outlive it when it dies without a word."""
+
+    request_timeout_s: float = 5.0
+    """Longest time for one call, all attempts counted."""
+
+    watch_idle_s: float = 60.0
+    """A watch that hears nothing for this long asks anew, in case its connection is dead."""
+
+    backoff_initial_s: float = 0.05
+    """First pause between two attempts; doubles, with jitter."""
+
+    backoff_max_s: float = 2.0
+    """Longest pause between two attempts."""
+
+    page_keys_max: int = 128
+    """Most keys read by one request."""
+
+    response_bytes_max: int = 32 * MIB
+    """Largest answer, or message of a watch, that is read."""
+
+    def __post_init__(self) -> None:
+        endpoints: object = self.endpoints
+        if not isinstance(endpoints, tuple) or not endpoints:
+            raise ConfigError("endpoints is a tuple of URLs, at least one: ('http://host:2379',)")
+        for endpoint in self.endpoints:
+            if not endpoint.startswith(("http://", "https://")):
+                raise ConfigError(f"an etcd endpoint starts with http:// or https://: {endpoint!r}")
+        if not 1 <= len(self.prefix) <= 128 or self.prefix.endswith("/"):
+            raise ConfigError(
+                f"prefix has 1 to 128 characters and does not end with '/', got {self.prefix!r}"
+            )
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name.endswith(("_max", "_s")) and not value > 0:
+                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
+        if self.backoff_initial_s > self.backoff_max_s:
+            raise ConfigError("backoff_initial_s must not exceed backoff_max_s")

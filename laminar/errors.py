@@ -18,6 +18,8 @@
     │   ├── PeerRestartedError     the peer came back without its memory
     │   ├── HandshakeRefusedError  the peer said no, and why
     │   ├── ProtocolError          the peer broke the protocol; that connection is closed
+    │   ├── KvUnavailableError     the store behind a ``ClusterKv`` did not answer in time
+    │   ├── KvRefusedError         the store behind a ``ClusterKv`` said no, and why
     │   └── FanOutError            some peers of a fan-out failed; it names each
     ├── StreamError                the seam in ``laminar.net``; drivers turn it into the above
     │   ├── StreamBrokenError      reset, unreachable, timed out
@@ -113,6 +115,28 @@ class ProtocolError(RemoteError):
 
     def __reduce__(self) -> tuple[type[ProtocolError], tuple[str, str]]:
         return ProtocolError, (self.reason, self.detail)
+
+
+class KvUnavailableError(RemoteError):
+    """The store behind a ``ClusterKv`` did not answer in time.
+
+    What was asked for was done or was not; asking again does no harm.
+    """
+
+
+class KvRefusedError(RemoteError):
+    """The store behind a ``ClusterKv`` refused what was asked for; nothing was done.
+
+    ``code`` is the gRPC status of the refusal.
+    """
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(f"{detail} (code {code})")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[KvRefusedError], tuple[int, str]]:
+        return KvRefusedError, (self.code, self.detail)
 
 
 class FanOutError(RemoteError):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laminar.config import ShuffleConfig, TlsConfig
+from laminar.config import DatagramConfig, EtcdConfig, ShuffleConfig, TlsConfig
 from laminar.errors import ConfigError
 
 LIMITS = [
@@ -139,3 +139,38 @@ def test_a_key_is_never_shown():
 )
 def test_values_are_checked_unless_peers_are_known(settings, values):
     assert ShuffleConfig(**settings).validates_values is values
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"datagram_bytes_max": 511}, "between 512 and 65507"),
+        ({"datagram_bytes_max": 65508}, "between 512 and 65507"),
+        ({"reordered_max": 65537}, "reordered_max must be at most 65536"),
+        ({"amplification_max": 0}, "amplification_max must be greater than 0"),
+        ({"cookie_lifetime_s": -1.0}, "cookie_lifetime_s must be greater than 0"),
+    ],
+)
+def test_limits_of_datagrams_are_checked(settings, message):
+    DatagramConfig()
+    with pytest.raises(ConfigError, match=message):
+        DatagramConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"endpoints": ()}, "a tuple of URLs"),
+        ({"endpoints": "http://one:2379"}, "a tuple of URLs"),
+        ({"endpoints": ("one:2379",)}, "starts with http"),
+        ({"prefix": ""}, "prefix has 1 to 128"),
+        ({"prefix": "/laminar/"}, "does not end with '/'"),
+        ({"lease_s": 0}, "lease_s must be greater than 0"),
+        ({"page_keys_max": 0}, "page_keys_max must be greater than 0"),
+        ({"backoff_initial_s": 3.0}, "must not exceed backoff_max_s"),
+    ],
+)
+def test_settings_of_etcd_are_checked(settings, message):
+    EtcdConfig()
+    with pytest.raises(ConfigError, match=message):
+        EtcdConfig(**settings)

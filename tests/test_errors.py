@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from laminar import errors
-from laminar.errors import FanOutError, PeerLostError, ProtocolError
+from laminar.errors import FanOutError, KvRefusedError, PeerLostError, ProtocolError
 
 
 def test_a_protocol_error_has_a_reason_and_a_detail():
@@ -27,6 +27,7 @@ def test_a_fan_out_error_names_every_peer_and_why():
     "error",
     [
         ProtocolError("gap", "frame 3"),
+        KvRefusedError(7, "etcd refused: forbidden"),
         FanOutError("barrier 7", {"a": PeerLostError("gone")}),
         PeerLostError("gone"),
     ],
