@@ -223,10 +223,10 @@ def test_senders_are_bounded_and_a_flood_of_lives_forgets_no_honest_one():
     for datagram in recorded:
         b.open(datagram, SOURCE, 0.0)
     for number in range(100):
-        b.open(sealer("stranger").seal(b"x"), SOURCE, number / 10)
-        b.open(honest.seal(b"x"), SOURCE, number / 10)
+        b.open(sealer("stranger").seal(b"x"), SOURCE, number / 4)
+        b.open(honest.seal(b"x"), SOURCE, number / 4)
         assert b.statistics().senders <= 4
-    assert {refused(b, datagram, 10.0) for datagram in recorded} == {"replay"}
+    assert {refused(b, datagram, 25.0) for datagram in recorded} == {"replay"}
 
 
 def test_replaying_keeps_no_place():

@@ -14,8 +14,9 @@ def test_a_flood_leaves_those_who_were_there():
         table.put(name, name.upper(), 0.0)
     for number in range(1000):
         now = number / 100
-        for name in "abc":
-            table.seen(name, now)
+        if number % 500 == 0:
+            for name in "abc":
+                table.seen(name, now)
         table.put(number, "stranger", now)
     assert [table.get(name) for name in "abc"] == ["A", "B", "C"]
     assert table.get(999) == "stranger"
@@ -41,7 +42,11 @@ def test_putting_again_needs_no_room():
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "see", "drop"]), st.integers(0, 8), st.floats(0, 15)),
+    st.tuples(
+        st.sampled_from(["put", "see", "drop"]),
+        st.integers(0, 8),
+        st.sampled_from([0.0, 0.5, 11.0]),
+    ),
     max_size=60,
 )
 

@@ -159,6 +159,21 @@ def test_a_store_that_went_back_takes_own_changes_with_it():
     assert watched.told == {}
 
 
+def test_a_watch_that_ends_or_begins_too_late_has_everything_read_anew():
+    store = Store()
+    watched = Watched(store)
+    store.change(("a", "x"), "1")
+    watched.connect()
+    assert watched.view.revision == 2
+    watched.view.watched(News(1, 2, True, False, False, (), 0))
+    assert watched.view.revision == 2
+    watched.view.watched(News(1, 1, True, False, False, (), 0))
+    assert watched.view.revision is None
+    watched.connect()
+    watched.view.watched(News(1, 2, False, True, False, (), 0))
+    assert watched.view.revision is None
+
+
 def test_half_of_a_message_is_told_again():
     store = Store()
     watched = Watched(store)
