@@ -90,9 +90,13 @@ class WindowWatch:
 
     def _compare(self, where: str, released: int, inbound: InboundSession, name: str) -> None:
         channel = inbound.channels.get(name)
-        consumed = channel.window.consumed if channel is not None else 0
-        if released > consumed:
-            self._fail("credit", f"{where}: {released} released, but {consumed} were consumed")
+        if channel is None:
+            return  # all of it was consumed, or it has yet to be opened
+        if released > channel.window.consumed:
+            self._fail(
+                "credit",
+                f"{where}: {released} released, but {channel.window.consumed} were consumed",
+            )
 
     def _look_at_inboxes(self, name: str, receiver: ShuffleReceiver) -> None:
         """The frames that wait in the inboxes are those that the windows say are held."""
