@@ -185,11 +185,15 @@ class OutboundSession:
         return True
 
     def _offer_shared(self, channel: OutboundChannel, message: SharedData) -> bool:
-        if len(message.pieces) == 1:
-            return channel.push_shared(message.pieces[0])
-        if channel.used_bytes + message.size > channel.window.window_bytes:
+        first, *rest = message.pieces
+        size = channel.shared_size(first) + sum(piece.size for piece in rest)
+        if rest and channel.used_bytes + size > channel.window.window_bytes:
             return False
-        return all(map(channel.push_shared, message.pieces))
+        if not channel.has_room(size):
+            return False
+        for piece in message.pieces:
+            channel.push_shared(piece)
+        return True
 
     def pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """``batch`` cut by rows into slices that fit a frame each."""
@@ -208,10 +212,11 @@ class OutboundSession:
 
     def offer_shared_piece(self, channel: OutboundChannel, piece: SharedPiece) -> bool:
         """Queue one piece of a shared batch, if there is room."""
-        queued = channel.push_shared(piece)
-        if queued:
-            self._schedule(channel)
-        return queued
+        if not channel.has_room(channel.shared_size(piece)):
+            return False
+        channel.push_shared(piece)
+        self._schedule(channel)
+        return True
 
     def request_flush(self) -> int:
         """Ask the peer to confirm all that was queued until now; the token to wait for."""

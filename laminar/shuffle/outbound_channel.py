@@ -129,19 +129,22 @@ class OutboundChannel:
         self._watch.check(schema)
         check_carried(schema)
 
-    def push_shared(self, piece: SharedPiece) -> bool:
-        """Queue a piece of a batch that other channels carry too; ``False`` without room."""
+    def shared_size(self, piece: SharedPiece) -> int:
+        """Bytes that ``piece``, of a batch that other channels carry too, would take here.
+
+        Raises what :meth:`push_batch` would.
+        """
         self._check_open()
         self._watch.check(piece.schema)
-        self.seal()  # what waits for company goes first, room or not
-        body = piece.body_after(self._in_step_with)
-        if not self.has_room(body.size):
-            return False
-        self._push_body(body, 1, b"")
+        return piece.body_after(None if self._pending else self._in_step_with).size
+
+    def push_shared(self, piece: SharedPiece) -> None:
+        """Queue ``piece``, for which there is room."""
+        self.seal()
+        self._push_body(piece.body_after(self._in_step_with), 1, b"")
         self._encoder.restart()
         self._in_step_with = piece.position
         self._watch.note(piece.schema)
-        return True
 
     def push_message(self, message: Barrier | Watermark | End) -> None:
         """Queue a control message, behind everything queued so far."""

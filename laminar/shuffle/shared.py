@@ -56,11 +56,6 @@ class SharedData(NamedTuple):
     pieces: tuple[SharedPiece, ...]
     channel: str
 
-    @property
-    def size(self) -> int:
-        """About how many bytes the pieces take together."""
-        return sum(piece.size for piece in self.pieces)
-
 
 Sendable: TypeAlias = ChannelMessage | SharedData
 """What a link takes."""

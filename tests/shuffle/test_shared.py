@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from laminar.config import ShuffleConfig
 from laminar.errors import BatchTooLargeError, SchemaError
 from laminar.shuffle import arrow
-from laminar.shuffle.arrow import BatchDecoder
+from laminar.shuffle.arrow import BatchDecoder, size_of
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.messages import Data, End
 from laminar.shuffle.outbound import OutboundSession
@@ -228,3 +228,21 @@ async def test_a_slow_peer_holds_its_own_window_only_and_misses_nothing(encoding
         assert all(found == list(range(600)) for found in rows.values())
         pieces = sender.statistics().peers["b"].channels["x"].batches
         assert len(encodings) == pieces
+
+
+@given(st.integers(-500, 1000), st.integers(0, 300), st.booleans())
+def test_what_is_not_taken_leaves_nothing_behind(slack, before, in_step):
+    """A batch of several pieces is queued whole or not at all, however full the window is."""
+    stream = SharedStream("x", CONFIG)
+    first, message = stream.encode(numbered(0, 10)), stream.encode(numbered(0, 1500))
+    window = size_of(numbered(0, before)) + sum(piece.size for piece in message.pieces) + slack
+    peer = Peer(replace(CONFIG, window_bytes=window))
+    if before:
+        peer.offer(Data(numbered(0, before), "x"))
+    if in_step:
+        peer.offer(first)
+    peer.channel.seal()
+    queued = len(peer.channel.window.retained)
+    taken = peer.offer(message)
+    added = len(peer.channel.window.retained) - queued
+    assert added == (len(message.pieces) if taken else 0)
