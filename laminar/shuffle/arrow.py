@@ -259,6 +259,16 @@ def size_of(batch: pa.RecordBatch) -> int:
     return size
 
 
+def fixed_row_bits(schema: pa.Schema) -> int:
+    """Bits of a row with the validity of its values; 0 unless all rows take the same."""
+    bits = 0
+    for field in schema:
+        if not pa.types.is_primitive(field.type):
+            return 0
+        bits += field.type.bit_width + 1
+    return bits
+
+
 def has_dictionaries(schema: pa.Schema) -> bool:
     """Whether any column, at any depth, is dictionary-encoded."""
     return any(_any_type(field.type, pa.types.is_dictionary) for field in schema)

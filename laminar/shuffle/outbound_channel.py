@@ -11,7 +11,13 @@ from laminar.config import ShuffleConfig
 from laminar.errors import ChannelEndedError
 from laminar.model import VNode
 from laminar.shuffle import control
-from laminar.shuffle.arrow import BatchEncoder, EncodedBatch, concat, has_dictionaries
+from laminar.shuffle.arrow import (
+    BatchEncoder,
+    EncodedBatch,
+    concat,
+    fixed_row_bits,
+    has_dictionaries,
+)
 from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind, encode_frame
 from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.messages import Barrier, End, Watermark
@@ -56,6 +62,8 @@ class OutboundChannel:
         self._pending_prefix = b""
         self._join_bytes_max = _NOTHING_JOINS
         self._schema = _NO_SCHEMA
+        self._row_bits = 0
+        """Of a row of that schema, if it is always the same."""
         self._known = KnownSchema(_NO_SCHEMA)
         self._travels_alone = False
         self._watch = SchemaWatch(name, config.schema_change)
@@ -68,20 +76,20 @@ class OutboundChannel:
         The way of most small batches, and therefore short: a batch that cannot join goes
         through :meth:`push_batch`. Its size here is an upper bound that is cheap to have.
         """
-        if type(batch) is not _RecordBatch:
-            return False
-        size: int = batch.get_total_buffer_size()
-        waiting = self._pending_bytes + size + BATCH_OVERHEAD_BYTES
         if (
-            size <= self._join_bytes_max
-            and waiting <= self._pending_bytes_max
-            and vnode == self._pending_vnode
-            and batch.schema.equals(self._schema, True)
+            vnode != self._pending_vnode
+            or type(batch) is not _RecordBatch
+            or not batch.schema.equals(self._schema, True)
         ):
-            self._pending.append(batch)
-            self._pending_bytes = waiting
-            return True
-        return False
+            return False
+        row_bits = self._row_bits
+        size: int = batch.num_rows * row_bits >> 3 if row_bits else batch.get_total_buffer_size()
+        waiting = self._pending_bytes + size + BATCH_OVERHEAD_BYTES
+        if size > self._join_bytes_max or waiting > self._pending_bytes_max:
+            return False
+        self._pending.append(batch)
+        self._pending_bytes = waiting
+        return True
 
     @property
     def used_bytes(self) -> int:
@@ -107,6 +115,7 @@ class OutboundChannel:
         if changed:
             self._known = KnownSchema(schema)
             self._schema = schema
+            self._row_bits = fixed_row_bits(schema)
             # A batch with dictionaries travels alone: how large they make the frame is only
             # known when it is encoded, and the one who sends it must hear if that is too large.
             self._travels_alone = self._known.subtle or has_dictionaries(schema)

@@ -18,6 +18,7 @@ from laminar.shuffle.arrow import (
     BatchEncoder,
     batches_of,
     concat,
+    fixed_row_bits,
     has_dictionaries,
     single_batch,
     size_of,
@@ -645,3 +646,21 @@ def test_any_stream_of_batches(data):
         check_same(wire(piece), piece)
     assume(len(names) > 1)
     assert wire.starts == [True, *(a != b for a, b in pairwise(names))]
+
+
+class TestFixedRows:
+    @pytest.mark.parametrize(
+        ("kind", "bits"),
+        [(pa.int64(), 65), (pa.int8(), 9), (pa.bool_(), 2), (pa.date32(), 33), (pa.float16(), 17)],
+    )
+    def test_rows_of_plain_values_take_the_same(self, kind, bits):
+        schema = pa.schema([("a", kind), ("b", pa.int32())])
+        assert fixed_row_bits(schema) == bits + 33
+        batch = pa.RecordBatch.from_arrays([pa.nulls(1000, f.type) for f in schema], schema=schema)
+        assert batch.get_total_buffer_size() <= 1000 * fixed_row_bits(schema) / 8 + 4 * 64
+
+    @pytest.mark.parametrize(
+        "kind", [pa.string(), pa.binary_view(), pa.list_(pa.int8()), pa.dictionary("int8", "int8")]
+    )
+    def test_others_do_not(self, kind):
+        assert fixed_row_bits(pa.schema([("a", pa.int64()), ("b", kind)])) == 0
