@@ -49,6 +49,13 @@ def size(text: str) -> int:
     return int(float(number) * base ** _POWERS[unit.lower()])
 
 
+def folder(text: str) -> str:
+    """A path; an empty one, as of a variable that was never set, would be the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a folder has a name, and this is empty")
+    return text
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
@@ -81,7 +88,13 @@ def _add_shuffle(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="Parquet, Arrow IPC or CSV files, folders, globs, or URIs (file:, s3:, gs:, hdfs:)",
     )
     add("--by", required=True, metavar="COL[,COL]", help="the key: one or more columns")
-    add("--out", required=True, metavar="DIR", help="output folder; must be empty or not exist")
+    add(
+        "--out",
+        required=True,
+        type=folder,
+        metavar="DIR",
+        help="output folder; must be empty or not exist",
+    )
     add("--partitions", type=int, default=16, metavar="N", help="how many files (default 16)")
     add("--workers", type=int, metavar="N", help="worker processes (default: one per core)")
     add(
@@ -98,7 +111,7 @@ def _add_shuffle(commands: argparse._SubParsersAction[_Parser]) -> None:
         "arrow: none (default), lz4, zstd",
     )
     add("--format", default="parquet", choices=["parquet", "arrow"], help="of the output")
-    add("--overwrite", action="store_true", help="replace an output folder that exists")
+    add("--overwrite", action="store_true", help="replace an earlier output of this command")
     add("--json", action="store_true", help="print one JSON object instead of a summary")
     add("--quiet", action="store_true", help="no progress and no summary")
 

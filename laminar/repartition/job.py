@@ -113,8 +113,8 @@ async def run_job(spec: JobSpec, on_progress: OnProgress | None = None) -> Summa
         except BaseExceptionGroup as group:
             raise _explanation(group) from group
         run.show("publishing")
-        await anyio.to_thread.run_sync(staging.publish)
-    return run.summary(finished)
+        notes = await anyio.to_thread.run_sync(staging.publish)
+    return run.summary(finished, notes)
 
 
 class _Run:
@@ -231,7 +231,7 @@ class _Run:
             )
         )
 
-    def summary(self, finished: Sequence[Finished]) -> Summary:
+    def summary(self, finished: Sequence[Finished], notes: tuple[str, ...]) -> Summary:
         """The figures of a published job."""
         rows = sum(report.rows_written for report in finished)
         seconds = time.perf_counter() - self._started
@@ -246,7 +246,7 @@ class _Run:
             partitions=self._spec.partitions,
             peak_rss_bytes=max(report.peak_rss_bytes for report in finished),
             output=str(self._spec.out),
-            notes=self._plan.notes if self._plan else (),
+            notes=(*(self._plan.notes if self._plan else ()), *notes),
         )
 
 

@@ -17,7 +17,7 @@ from laminar.repartition.schema import (
     pack_schema,
     settle_unknown,
 )
-from laminar.repartition.sources import find_sources, is_uri
+from laminar.repartition.sources import find_sources, local_path
 from laminar.repartition.spec import JobSpec
 from laminar.repartition.writers import check_writable
 from laminar.shuffle.hashing import check_key_type
@@ -126,10 +126,12 @@ def check_apart(spec: JobSpec, names: Sequence[str]) -> None:
     """
     out = os.path.realpath(spec.out)
     for name in names:
-        if not is_uri(name) and _inside(os.path.realpath(name), out):
+        local = local_path(name)
+        if local is not None and _inside(os.path.realpath(local), out):
             raise OutputError(f"the output folder {spec.out} holds the input {name}")
     for given in spec.inputs:
-        if not is_uri(given) and os.path.isdir(given) and _inside(out, os.path.realpath(given)):
+        local = local_path(given)
+        if local and os.path.isdir(local) and _inside(out, os.path.realpath(local)):
             raise OutputError(f"the output folder {spec.out} is inside the input {given}")
 
 

@@ -66,6 +66,15 @@ def locate(name: str) -> tuple[pafs.FileSystem, str]:
     return filesystem, path
 
 
+def local_path(name: str) -> str | None:
+    """The path of a file or folder on this machine; None for a URI of somewhere else."""
+    if not is_uri(name):
+        return name
+    if not name.lower().startswith("file:"):
+        return None
+    return locate(name)[1]
+
+
 def find_sources(inputs: Iterable[str]) -> list[SourceFile]:
     """All files the inputs name, each once, in the order of the inputs and sorted within one.
 

@@ -34,6 +34,7 @@ from laminar.repartition.fabric import Fabric, node_name, open_fabric
 from laminar.repartition.flusher import Flusher
 from laminar.repartition.holding import Holding, unshared
 from laminar.repartition.memory import peak_rss_bytes, rss_bytes
+from laminar.repartition.naming import part_name
 from laminar.repartition.placement import owned
 from laminar.repartition.plan import Split
 from laminar.repartition.planning import make_plan
@@ -56,7 +57,7 @@ from laminar.repartition.protocol import (
 from laminar.repartition.readers import Reader
 from laminar.repartition.schema import physical_schema, unpack_schema
 from laminar.repartition.spec import default_workers
-from laminar.repartition.writers import Encoding, PartitionFile, open_partition, part_name
+from laminar.repartition.writers import Encoding, PartitionFile, open_partition
 from laminar.shuffle.receiver import ShuffleReceiver
 
 LISTEN_ADDRESS = "127.0.0.1:0"

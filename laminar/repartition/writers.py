@@ -16,19 +16,12 @@ from laminar.repartition.schema import changed_fields, conform, physical_schema,
 from laminar.repartition.sources import reason
 from laminar.repartition.spec import OutputFormat
 
-EXTENSION: Final[dict[str, str]] = {"parquet": "parquet", "arrow": "arrow"}
-
 SAMPLE_ROWS: Final = 32_768
 """So many rows of the first row group decide which columns get a dictionary."""
 
 DISTINCT_SHARE_MAX: Final = 1 / 8
 """A column with more distinct values than this share of the sample is written plainly: its
 dictionary would overflow, which costs two to four times the time and saves nothing."""
-
-
-def part_name(partition: int, run_id: str, output_format: OutputFormat) -> str:
-    """``part-00007-1a2b3c4d.parquet``: the five digits are the partition."""
-    return f"part-{partition:05d}-{run_id}.{EXTENSION[output_format]}"
 
 
 @dataclass(frozen=True, slots=True)

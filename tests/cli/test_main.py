@@ -1,5 +1,6 @@
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -60,12 +61,14 @@ def test_defaults():
         "shuffle in --by a --out o --format xml",
         "shuffle in --by a --out o --format arrow --compression snappy",
         "shuffle in --by a --out s3://bucket/o",
+        "shuffle in --by a --out '' --overwrite",
+        "shuffle in --by a --out ' ' --overwrite",
     ],
 )
 def test_bad_usage_is_one_line_and_code_2(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
-        code = main(line.split())
+        code = main(shlex.split(line))
     except SystemExit as exit_:
         code = exit_.code
     assert code == 2

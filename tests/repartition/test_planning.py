@@ -79,6 +79,8 @@ def test_input_and_output_must_not_overlap(orders, write, tmp_path):
     ]:
         with pytest.raises(OutputError, match="the output folder"):
             make_plan(spec(str(tmp_path / inputs), out=tmp_path / out, overwrite=True))
+        with pytest.raises(OutputError, match="the output folder"):
+            make_plan(spec(f"file://{tmp_path / inputs}", out=tmp_path / out, overwrite=True))
     make_plan(spec(str(tmp_path / "in"), out=tmp_path / "in2"))
     link = tmp_path / "link"
     os.symlink(tmp_path / "in", link)

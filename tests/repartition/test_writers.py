@@ -9,7 +9,6 @@ from laminar.repartition.writers import (
     check_writable,
     dictionary_columns,
     open_partition,
-    part_name,
 )
 
 FIELDS = {
@@ -140,8 +139,3 @@ def test_a_path_that_cannot_be_written_is_named(output_format, tmp_path):
         file.write(pa.table({"x": [1]}))
     assert str(path) in str(refused.value)
     assert "No such file" in str(refused.value)
-
-
-def test_names_say_the_partition():
-    assert part_name(7, "1a2b3c4d", "parquet") == "part-00007-1a2b3c4d.parquet"
-    assert part_name(65_535, "0", "arrow") == "part-65535-0.arrow"
