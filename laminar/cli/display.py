@@ -7,6 +7,7 @@ import shutil
 import time
 from typing import Final, Protocol, TextIO
 
+from laminar.cli.streams import give_up
 from laminar.cli.text import count, duration, plural, rate, size
 from laminar.repartition.job import Snapshot
 from laminar.repartition.protocol import Progress
@@ -45,6 +46,32 @@ class Silence:
 
     def close(self) -> None:
         """Nothing."""
+
+
+class BestEffort:
+    """Shows on another display for as long as that can be written; no job fails for it."""
+
+    def __init__(self, display: Display, stream: TextIO) -> None:
+        self._display = display
+        self._stream = stream
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show it there, or from now on nothing."""
+        try:
+            self._display.show(snapshot)
+        except OSError:
+            self._stop()
+
+    def close(self) -> None:
+        """Close the other display."""
+        try:
+            self._display.close()
+        except OSError:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._display = Silence()
+        give_up(self._stream)
 
 
 class Lines:

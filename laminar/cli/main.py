@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
 import laminar
+from laminar.cli.streams import complain, open_closed, settle
 from laminar.errors import ConfigError
 
-EXIT_OK: Final = 0
-EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
@@ -27,7 +24,8 @@ examples:
       --partitions 64 --compression zstd --memory-limit 512MiB
   laminar shuffle s3://bucket/events --by user --out by_user --json
 
-exit codes: 0 done, 1 failed (and no output), 2 usage, 130 interrupted
+exit codes: 0 done, 1 failed (and no output), 2 usage, 3 done but the summary could not be
+written, 129 130 143 stopped by SIGHUP, SIGINT or SIGTERM (and no output)
 """
 
 
@@ -118,16 +116,16 @@ def _add_shuffle(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    open_closed()
     try:
         arguments = build_parser().parse_args(argv)
         from laminar.cli.shuffle import run  # heavy: after the parsing
 
         return run(arguments)
     except ConfigError as error:
-        print(f"laminar: {error}", file=sys.stderr)
+        complain(f"laminar: {error}")
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away; Python must not mind at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
+    finally:
+        settle()

@@ -12,14 +12,20 @@ from typing import Any, Final
 
 import anyio
 
-from laminar.cli.display import Display, open_display
+from laminar.cli.display import BestEffort, Display, open_display
+from laminar.cli.streams import complain, settle, tell
 from laminar.cli.text import summary_lines
 from laminar.errors import ConfigError, LaminarError
 from laminar.repartition.job import Summary, run_job
 from laminar.repartition.spec import JobSpec, default_workers
 
+EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
-EXIT_INTERRUPTED: Final = 130
+EXIT_UNTOLD: Final = 3
+EXIT_SIGNAL: Final = 128
+"""Plus the number of the signal that stopped the job."""
+
+STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,10 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # saves the start of threads we never use
     spec = job_spec(arguments)
-    display = open_display(sys.stderr, quiet=arguments.quiet)
+    display = BestEffort(open_display(sys.stderr, quiet=arguments.quiet), sys.stderr)
     code = anyio.run(_run, spec, display, arguments.json, arguments.quiet)
-    if code == EXIT_INTERRUPTED:  # a thread may still wait for a slow disk: do not wait with it
-        sys.stderr.flush()
+    if code > EXIT_SIGNAL:  # a thread may still wait for a slow disk: do not wait with it
+        settle()
         os._exit(code)
     return code
 
@@ -67,18 +73,20 @@ def json_object(summary: Summary) -> dict[str, Any]:
 
 
 async def _run(spec: JobSpec, display: Display, as_json: bool, quiet: bool) -> int:
-    interrupted = False
+    stopped_by: int | None = None
     outcome: Summary | None = None
     async with anyio.create_task_group() as tasks:
         with anyio.CancelScope() as work:
 
             async def watch() -> None:
-                nonlocal interrupted
-                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                    async for _ in signals:
-                        if interrupted:  # asked twice: no cleaning up
-                            os._exit(EXIT_INTERRUPTED)
-                        interrupted = True
+                nonlocal stopped_by
+                # What was ignored from the start, as nohup and shells do it, stays ignored.
+                heeded = [it for it in STOPPING if signal.getsignal(it) != signal.SIG_IGN]
+                with anyio.open_signal_receiver(*heeded) as signals:
+                    async for number in signals:
+                        if stopped_by is not None:  # asked twice: no cleaning up
+                            os._exit(EXIT_SIGNAL + number)
+                        stopped_by = number
                         work.cancel()
 
             tasks.start_soon(watch)
@@ -88,26 +96,34 @@ async def _run(spec: JobSpec, display: Display, as_json: bool, quiet: bool) -> i
                 raise
             except LaminarError as error:
                 display.close()
-                print(f"laminar: {_one_line(error)}", file=sys.stderr)
+                complain(f"laminar: {_one_line(error)}")
         tasks.cancel_scope.cancel()
     display.close()
-    if outcome is None:
-        if interrupted:
-            print("laminar: interrupted; nothing was written", file=sys.stderr)
-            return EXIT_INTERRUPTED
-        return EXIT_FAILURE
-    _tell(outcome, as_json, quiet)
-    return 0
+    if outcome is not None:
+        return _tell(outcome, as_json, quiet)
+    if stopped_by is not None:
+        complain("laminar: interrupted; nothing was written")
+        return EXIT_SIGNAL + stopped_by
+    return EXIT_FAILURE
 
 
 def _one_line(error: LaminarError) -> str:
     return " ".join(str(error).split())
 
 
-def _tell(summary: Summary, as_json: bool, quiet: bool) -> None:
+def _tell(summary: Summary, as_json: bool, quiet: bool) -> int:
+    """Say what was done; returns the exit code."""
     for note in summary.notes:
-        print(f"laminar: note: {note}", file=sys.stderr)
-    if as_json:
-        print(json.dumps(json_object(summary)))
-    elif not quiet:
-        print("\n".join(summary_lines(summary)))
+        complain(f"laminar: note: {note}")
+    try:
+        if as_json:
+            tell(json.dumps(json_object(summary)))
+        elif not quiet:
+            tell("\n".join(summary_lines(summary)))
+    except BrokenPipeError:  # whoever would have read it has left
+        return EXIT_OK
+    except OSError as error:
+        what = f"the summary cannot be written: {error.strerror}"
+        complain(f"laminar: {what}; the output in {summary.output} is complete")
+        return EXIT_UNTOLD
+    return EXIT_OK

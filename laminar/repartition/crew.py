@@ -190,8 +190,8 @@ def environment() -> dict[str, str]:
 async def _kill(members: list[Member]) -> None:
     for member in members:
         if member.process.returncode is None:
-            try:
-                member.process.kill()
+            try:  # not process.kill(): it may collect the exit code that asyncio waits for
+                os.kill(member.process.pid, signal.SIGKILL)
             except ProcessLookupError:  # it ended by itself just now
                 continue
     for member in members:

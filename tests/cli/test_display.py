@@ -8,6 +8,7 @@ from laminar.cli.display import (
     WIDTH_MIN,
     WORKERS_SHOWN,
     Bar,
+    BestEffort,
     Lines,
     Silence,
     line,
@@ -99,3 +100,12 @@ def test_quiet_and_dumb(monkeypatch, term):
 
 def test_plain_line_of_the_start():
     assert line(snapshot(phase="starting")) == "starting 2 workers, looking at the input"
+
+
+def test_what_cannot_be_shown_is_not_shown():
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        display = BestEffort(open_display(stream, quiet=False), stream)
+        display.show(snapshot(phase="starting"))
+        display.show(snapshot())
+        display.close()
+        stream.write("this goes nowhere")

@@ -5,6 +5,7 @@ import os
 import pty
 import resource
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def test_a_disk_that_cannot_be_written(large, tmp_path):
 
 
 @linux
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_it_within_a_second_and_cleans_up(large, tmp_path, number):
     arguments = command(large, "--by", "a", "--out", tmp_path / "out", "--workers", 2)
     with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
@@ -180,22 +181,75 @@ def test_an_interruption_ends_it_within_a_second_and_cleans_up(large, tmp_path, 
         started = time.monotonic()
         _, rest = process.communicate(timeout=20)
         seconds = time.monotonic() - started
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert rest.splitlines()[-1] == "laminar: interrupted; nothing was written"
     assert seconds < 1
     assert os.listdir(tmp_path) == []
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
 
 
-def test_a_slow_file_does_not_keep_an_interrupted_job(tmp_path):
-    os.mkfifo(tmp_path / "in.csv")  # opening it waits for a writer, for ever
-    arguments = command(tmp_path / "in.csv", "--by", "a", "--out", tmp_path / "out")
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+@linux
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(source, tmp_path):
+    """As with nohup, and in the background of a script."""
+    line = shlex.join(command(source, "--by", "id", "--out", tmp_path / "out", "--workers", 1))
+    arguments = ["bash", "-c", f"trap '' HUP; exec {line}"]
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr.readline().startswith("starting")
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-    assert process.returncode == 130
-    assert os.listdir(tmp_path) == ["in.csv"]
+        process.send_signal(signal.SIGHUP)
+        out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert out.startswith("3,000 rows")
+
+
+def shell(tmp_path, source, rest):
+    line = shlex.join(command(source, "--by", "id", "--out", tmp_path / "out", "--workers", 1))
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{line} {rest}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@linux
+@pytest.mark.parametrize(
+    ("rest", "code", "said"),
+    [
+        ("2>&1 | head -1", 0, "starting"),
+        ("2>&-", 0, "3,000 rows"),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&-", 0, "starting"),
+        ("2> /dev/full", 0, "3,000 rows"),
+        ("--json --quiet | true", 0, ""),
+        ("--json > /dev/full", 3, "cannot be written: No space left on device; the output in"),
+        ("> /dev/full 2>&1", 3, ""),
+    ],
+)
+def test_nobody_has_to_listen(source, tmp_path, rest, code, said):
+    done = shell(tmp_path, source, rest)
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert len(os.listdir(tmp_path / "out")) == 16
+
+
+@linux
+@pytest.mark.parametrize("rest", ["2>&-", "2> /dev/full", "--quiet 2>&1 | true"])
+def test_an_error_that_nobody_hears_keeps_its_code(tmp_path, rest):
+    done = shell(tmp_path, tmp_path / "missing.parquet", rest)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+@linux
+def test_help_that_nobody_reads(tmp_path):
+    for rest in ("| true", "> /dev/full"):
+        line = f"{shlex.join(command('--help'))} {rest}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.stderr == ""
 
 
 @linux

@@ -204,12 +204,12 @@ async def test_overwrite_replaces_the_old_output_at_the_end(orders, write, multi
     source = write(orders, tmp_path / "in.parquet")
     out = tmp_path / "out"
     out.mkdir()
-    (out / "old.parquet").write_text("old")
+    (out / "part-00000-00ff.parquet").write_text("old")
     with pytest.raises(OutputError, match="not empty"):
         await run_job(spec(source, out))
     with pytest.raises(InputError):
         await run_job(spec(source, out, by=("nope",), overwrite=True))
-    assert os.listdir(out) == ["old.parquet"]
+    assert os.listdir(out) == ["part-00000-00ff.parquet"]
     await run_job(spec(source, out, overwrite=True))
     check_whole(out, orders, ["id"], multiset)
 
