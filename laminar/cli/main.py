@@ -85,7 +85,14 @@ def _add_shuffle(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="INPUT",
         help="Parquet, Arrow IPC or CSV files, folders, globs, or URIs (file:, s3:, gs:, hdfs:)",
     )
-    add("--by", required=True, metavar="COL[,COL]", help="the key: one or more columns")
+    add(
+        "--by",
+        required=True,
+        action="append",
+        metavar="COL[,COL]",
+        help="the key: one or more columns, also as several --by; quote a name with commas or "
+        "outer spaces like in CSV: --by '\"a, b\",c'",
+    )
     add(
         "--out",
         required=True,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import anyio
 
+from laminar.cli.arguments import columns, utf8
 from laminar.cli.display import BestEffort, Display, open_display
 from laminar.cli.streams import complain, settle, tell
 from laminar.cli.text import summary_lines
@@ -45,9 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def job_spec(arguments: argparse.Namespace) -> JobSpec:
     """The job that the arguments ask for."""
+    utf8(arguments.out, "--out")
     return JobSpec(
-        inputs=tuple(arguments.inputs),
-        by=tuple(column.strip() for column in arguments.by.split(",")),
+        inputs=tuple(utf8(given, "INPUT") for given in arguments.inputs),
+        by=tuple(column for by in arguments.by for column in columns(utf8(by, "--by"))),
         out=Path(arguments.out),
         partitions=arguments.partitions,
         workers=default_workers() if arguments.workers is None else arguments.workers,
@@ -68,7 +70,7 @@ def json_object(summary: Summary) -> dict[str, Any]:
         "workers": summary.workers,
         "partitions": summary.partitions,
         "peak_rss_bytes": summary.peak_rss_bytes,
-        "output": summary.output,
+        "output": utf8(summary.output, "--out"),
     }
 
 

@@ -38,6 +38,13 @@ STDERR_LINES_KEPT: Final = 50
 KEY_BYTES: Final = 32
 LEAVE_TIMEOUT_S: Final = 2.0
 
+FATAL: Final = "Fatal Python error"
+
+LIKELY_CAUSES: Final[dict[int, str]] = {
+    signal.SIGKILL: " (somebody killed it, or the machine ran out of memory)",
+    signal.SIGABRT: " (most likely memory ran out: lower --memory-limit or --workers)",
+}
+
 ENVIRONMENT: Final = {
     # Of Arrow's allocators the one that takes fresh pages least often for this work.
     "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
@@ -78,12 +85,13 @@ class Member:
         """What is known about the end of the process with this exit code."""
         if code < 0:
             how = f"was killed by {signal.Signals(-code).name}"
-            if code == -signal.SIGKILL:
-                how += " (somebody killed it, or the machine ran out of memory)"
+            how += LIKELY_CAUSES.get(-code, "")
         else:
             how = f"exited with code {code}"
-        last = next((line for line in reversed(self._stderr) if line.strip()), None)
-        return f"{self.name} {how}" + (f"; it last said: {last.strip()}" if last else "")
+        said = [line.strip() for line in self._stderr if line.strip()]
+        # A fatal error of the interpreter is followed by where it happened, which tells users less.
+        last = next((line for line in said if line.startswith(FATAL)), said[-1] if said else "")
+        return f"{self.name} {how}" + (f"; it last said: {last}" if last else "")
 
     async def listen(self, news: MemoryObjectSendStream[tuple[Member, FromWorker]]) -> None:
         """Pass on what the worker says until its process ends.
@@ -184,7 +192,8 @@ def environment() -> dict[str, str]:
     """The environment of workers: this very package, and libraries that do not get in the way."""
     package = str(Path(laminar.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    return {**ENVIRONMENT, **os.environ, "PYTHONPATH": path}
+    # File names are UTF-8 for Arrow, so they are for the rest of a worker, whatever the locale.
+    return {**ENVIRONMENT, **os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
 
 
 async def _kill(members: list[Member]) -> None:

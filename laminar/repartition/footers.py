@@ -11,6 +11,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from laminar.errors import InputError
+from laminar.repartition.protocol import OUT_OF_MEMORY
 from laminar.repartition.sources import SourceFile, locate, reason
 
 SAMPLED_ROW_GROUPS: Final = 32
@@ -61,6 +62,8 @@ def unreadable(source_name: str, kind: str, error: BaseException) -> InputError:
     """The one line a user gets for a file that cannot be read."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return InputError(f"{source_name}: {reason(error)}")
+    if isinstance(error, MemoryError):
+        return InputError(f"{source_name}: {OUT_OF_MEMORY}: {reason(error)}")
     return InputError(f"{source_name}: not readable as {kind}: {reason(error)}")
 
 

@@ -144,9 +144,7 @@ class _Run:
         self._plan = plan
         self.show("shuffling")
         self._queue.extend(plan.splits)
-        assignment = Assignment(
-            self._spec, plan.layout, tuple(addresses), str(folder), self._run_id
-        )
+        assignment = Assignment(self._spec, plan.layout, tuple(addresses), folder, self._run_id)
         for member in self._crew.members:
             await member.tell(assignment)
         for _ in range(OUTSTANDING_SPLITS):

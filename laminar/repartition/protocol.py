@@ -33,6 +33,8 @@ from laminar.errors import (
 from laminar.repartition.plan import Layout, Plan, Split
 from laminar.repartition.spec import JobSpec
 
+OUT_OF_MEMORY: Final = "memory ran out (give it more, or lower --memory-limit or --workers)"
+
 FailureKind: TypeAlias = Literal["input", "output", "key", "config", "peer", "other"]
 
 
@@ -66,7 +68,7 @@ class Assignment:
     layout: Layout
     addresses: tuple[str, ...]
     """Of all workers, in the order of their numbers."""
-    folder: str
+    folder: Path
     run_id: str
 
 
@@ -157,7 +159,12 @@ _FAILURES: Final[list[tuple[type[LaminarError], FailureKind]]] = [
 def encode(message: AnyMessage) -> bytes:
     """One line, newline included."""
     body = {"is": type(message).__name__, **dataclasses.asdict(message)}
-    return json.dumps(body, separators=(",", ":"), default=os.fspath).encode() + b"\n"
+    return json.dumps(body, separators=(",", ":"), default=_portable).encode() + b"\n"
+
+
+def _portable(path: Path) -> str:
+    """A path for a process whose file names are UTF-8, as those of workers are."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")
 
 
 def decode(line: bytes) -> AnyMessage:
@@ -178,7 +185,7 @@ def _restored(body: dict[str, Any]) -> dict[str, Any]:
             restored[key] = _PARTS[key](**_restored(value))
         elif key == "splits":
             restored[key] = tuple(Split(**_restored(split)) for split in value)
-        elif key == "out":
+        elif key in ("out", "folder"):
             restored[key] = Path(value)
         else:
             restored[key] = tuple(value) if isinstance(value, list) else value
@@ -193,8 +200,10 @@ _PARTS: Final[dict[str, type[Any]]] = {
 }
 
 
-def failure_of(error: LaminarError) -> Failure:
+def failure_of(error: LaminarError | MemoryError) -> Failure:
     """An error as it is told to the job's process."""
+    if isinstance(error, MemoryError):
+        return Failure("other", f"{OUT_OF_MEMORY}: {str(error) or 'it got none'}")
     for kind, name in _FAILURES:
         if isinstance(error, kind):
             return Failure(name, str(error))

@@ -16,8 +16,8 @@ import os
 import resource
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import anyio
@@ -181,7 +181,7 @@ class Worker:
     def _open_file(self, partition: int) -> PartitionFile:
         job = self._job
         name = part_name(partition, job.run_id, job.spec.output_format)
-        return open_partition(Path(job.folder) / name, self._encoding)
+        return open_partition(job.folder / name, self._encoding)
 
     async def _report(self, fabric: Fabric) -> None:
         while True:
@@ -289,11 +289,12 @@ async def serve(number: int, config: ShuffleConfig) -> None:
                     say(out, Planned(await anyio.to_thread.run_sync(make_plan, message.spec)))
                 elif isinstance(message, Assignment):
                     await Worker(number, message, out).run(receiver, messages)
-    except (LaminarError, BaseExceptionGroup) as error:
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - said, not swallowed
         cause = root_cause(error)
-        if not isinstance(cause, LaminarError):  # a bug: its traceback is this worker's last word
-            raise
-        say(out, failure_of(cause))
+        if not isinstance(cause, LaminarError | MemoryError):
+            traceback.print_exception(cause)  # a bug: this worker's last word
+        else:
+            say(out, failure_of(cause))
         leave(1)  # not by returning: threads may still be reading or writing
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from laminar.errors import OutputError
+from laminar.repartition.protocol import OUT_OF_MEMORY
 from laminar.repartition.schema import changed_fields, conform, physical_schema, stored_metadata
 from laminar.repartition.sources import reason
 from laminar.repartition.spec import OutputFormat
@@ -59,6 +60,8 @@ def open_partition(path: Path, encoding: Encoding) -> PartitionFile:
 
 
 def _cannot_write(path: Path, error: BaseException) -> OutputError:
+    if isinstance(error, MemoryError):
+        return OutputError(f"cannot write {path}: {OUT_OF_MEMORY}: {reason(error)}")
     return OutputError(f"cannot write {path}: {reason(error)}")
 
 

@@ -292,3 +292,17 @@ def test_a_dead_worker_is_named(large, tmp_path):
     assert last.startswith("laminar: worker ")
     assert f"(pid {victim}) was killed by SIGKILL" in last
     assert os.listdir(tmp_path) == []
+
+
+def test_any_locale_and_any_column_name(tmp_path):
+    rows = pa.table({"ключ, или": [1, 2, 3], " x ": [1, 2, 3]})
+    pq.write_table(rows, tmp_path / "данные.parquet")
+    out = tmp_path / "вывод"
+    given = (tmp_path / "данные.parquet", "--by", '"ключ, или"', "--by", '" x "', "--json")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run(*given, "--out", out, "--workers", 1, env={**os.environ, **locale})
+    assert (done.returncode, json.loads(done.stdout)["output"]) == (0, str(out))
+    assert pq.read_table(out).num_rows == 3
+    shown = run(*given[:-1], "--out", tmp_path / "2", "--by", "нет", env={**os.environ, **locale})
+    assert shown.returncode == 1
+    assert "has no column" in shown.stderr.splitlines()[-1]

@@ -73,6 +73,27 @@ async def test_the_last_word_of_a_dead_worker_is_passed_on():
     assert str(error) == text
 
 
+async def test_the_likely_cause_of_a_death_is_named():
+    code = "import sys, os; print(*sys.argv[1:], sep='\\n', file=sys.stderr); os.abort()"
+    said = ["Fatal Python error: too bad", "Current thread:", "  <no Python frame>"]
+    async with await anyio.open_process(
+        [sys.executable, "-c", code, *said], stdin=subprocess.PIPE
+    ) as process:
+        send, receive = anyio.create_memory_object_stream(0)
+        async with send, receive:
+            with pytest.raises(WorkerError) as died:
+                await _raise_alone(Member(0, process).listen, send)
+    assert "was killed by SIGABRT (most likely memory ran out" in str(died.value)
+    assert str(died.value).endswith("; it last said: Fatal Python error: too bad")
+
+
+async def _raise_alone(function, *arguments):
+    try:
+        await function(*arguments)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
 async def test_telling_a_dead_worker_says_so():
     async with await anyio.open_process([sys.executable, "-c", ""]) as process:
         await process.wait()

@@ -1,5 +1,7 @@
+import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from laminar.errors import InputError, OutputError, PeerLostError, UnsupportedKeyError, WorkerError
@@ -34,7 +36,7 @@ MESSAGES = [
     Membership("00ff"),
     PlanRequest(SPEC),
     Planned(Plan(LAYOUT, SPLITS, 2, None, 107, ("a note",))),
-    Assignment(SPEC, LAYOUT, ("127.0.0.1:1", "127.0.0.1:2"), "/x y/ü", "12ab"),
+    Assignment(SPEC, LAYOUT, ("127.0.0.1:1", "127.0.0.1:2"), Path("/x y/ü"), "12ab"),
     Work(SPLITS[0]),
     Work(SPLITS[1]),
     NoMoreWork(),
@@ -76,3 +78,18 @@ def test_other_errors_name_the_worker():
     error = error_of(failure_of(PeerLostError("gone")), "worker 3 (pid 7)")
     assert type(error) is WorkerError
     assert str(error) == "worker 3 (pid 7) failed: gone"
+
+
+def test_a_lack_of_memory_is_said_to_be_one():
+    error = error_of(failure_of(pa.ArrowMemoryError("malloc of size 7 failed")), "worker 3 (pid 7)")
+    assert str(error).startswith("worker 3 (pid 7) failed: memory ran out (")
+    assert str(error).endswith("malloc of size 7 failed")
+    assert "memory ran out" in str(error_of(failure_of(MemoryError()), "worker 3"))
+
+
+def test_paths_travel_as_utf8(monkeypatch):
+    ascii_path = Path("ключ".encode().decode("ascii", "surrogateescape"))
+    monkeypatch.setattr(os, "fsencode", lambda p: str(p).encode("ascii", "surrogateescape"))
+    told = encode(Assignment(SPEC, LAYOUT, (), ascii_path, "12ab"))
+    monkeypatch.undo()
+    assert decode(told).folder == Path("ключ")
