@@ -11,6 +11,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from laminar.errors import InputError
+from laminar.repartition.hive import Keys
 from laminar.repartition.protocol import OUT_OF_MEMORY
 from laminar.repartition.sources import SourceFile, locate, reason
 
@@ -52,6 +53,10 @@ class FileFacts:
     """Text columns that are small dictionaries in the file."""
     decimals_as_integers: bool = False
     """Whether decimals are stored as integers (Parquet)."""
+    constants: Keys = ()
+    """The last columns of the schema, which the file's folders say and not the file."""
+    integers: tuple[str, ...] = ()
+    """Columns with fractions that are whole numbers in this (CSV) file."""
 
 
 READ_ERRORS: Final = (pa.ArrowException, OSError, EOFError, ValueError)
@@ -205,6 +210,13 @@ def _inspect_csv(source: SourceFile) -> FileFacts:
     head = _csv_head(source)
     if not head.strip():
         raise InputError(f"{source.name}: an empty CSV file has no column names")
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{source.name}: not UTF-8 text (byte 0x{head[error.start]:02x} at offset "
+            f"{error.start:,}): convert it first, as with iconv"
+        ) from error
     table = pacsv.read_csv(io.BytesIO(head))
     schema = pa.schema([f.with_type(_csv_type(f.type)) for f in table.schema])
     row_bytes = table.nbytes / table.num_rows if table.num_rows else row_bytes_of(schema)

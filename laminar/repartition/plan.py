@@ -17,6 +17,10 @@ class Split:
     pieces: tuple[int, ...]
     rows: int | None
     size_bytes: int
+    constants: tuple[tuple[str, str | None], ...] = ()
+    """The last columns, which folders say and not the file; see ``hive``."""
+    integers: tuple[str, ...] = ()
+    """Columns with fractions that are whole numbers in this (CSV) file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +47,4 @@ class Plan:
     """Known when every file says how many it has."""
     size_bytes: int
     notes: tuple[str, ...]
-    """What the output format cannot keep, in words."""
+    """In words: what the output format cannot keep, and columns that no file has."""

@@ -8,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import pyarrow as pa
+
 from laminar.errors import OutputError
-from laminar.repartition.footers import FileFacts, Piece, inspect
+from laminar.repartition.footers import FileFacts, Piece, inspect, row_bytes_of
+from laminar.repartition.hive import columns_of, keys_of
 from laminar.repartition.plan import Layout, Plan, Split
 from laminar.repartition.schema import (
     check_keys,
     common_schema,
     pack_schema,
-    settle_unknown,
+    settle_csv,
 )
 from laminar.repartition.sources import find_sources, local_path
 from laminar.repartition.spec import JobSpec
@@ -50,7 +53,7 @@ def divide(spec: JobSpec, facts: Sequence[FileFacts]) -> Plan:
 
     Raises what :func:`make_plan` raises.
     """
-    facts = _settle_csv(facts)
+    facts = _with_folders(_settle_csv(facts))
     schema = common_schema([(fact.source.name, fact.schema) for fact in facts])
     check_keys(schema, spec.by, facts[0].source.name)
     for column in spec.by:
@@ -70,8 +73,15 @@ def divide(spec: JobSpec, facts: Sequence[FileFacts]) -> Plan:
         files=len(facts),
         rows=sum(known) if len(known) == len(splits) else None,
         size_bytes=sum(split.size_bytes for split in splits),
-        notes=notes,
+        notes=(*_folder_notes(facts[0]), *notes),
     )
+
+
+def _folder_notes(first: FileFacts) -> tuple[str, ...]:
+    if not first.constants:
+        return ()
+    names = ", ".join(repr(name) for name, _ in first.constants)
+    return (f"columns from the names of folders: {names}",)
 
 
 def arrange(facts: Sequence[FileFacts], workers: int) -> Iterator[Split]:
@@ -97,15 +107,42 @@ def _split(fact: FileFacts, pieces: Sequence[Piece]) -> Split:
         pieces=tuple(piece.index for piece in pieces),
         rows=sum(counts) if len(counts) == len(pieces) else None,
         size_bytes=sum(piece.size_bytes for piece in pieces),
+        constants=fact.constants,
+        integers=fact.integers,
     )
 
 
 def _settle_csv(facts: Sequence[FileFacts]) -> list[FileFacts]:
     csv = [i for i, fact in enumerate(facts) if fact.source.format == "csv"]
+    agreed = settle_csv([facts[i].schema for i in csv], facts[0].schema.names)
     settled = list(facts)
-    for i, schema in zip(csv, settle_unknown([facts[i].schema for i in csv]), strict=True):
-        settled[i] = dataclasses.replace(facts[i], schema=schema)
+    for i, (schema, integers) in zip(csv, agreed, strict=True):
+        settled[i] = dataclasses.replace(facts[i], schema=schema, integers=integers)
     return settled
+
+
+def _with_folders(facts: Sequence[FileFacts]) -> list[FileFacts]:
+    """Add the columns that folders make to every file's own."""
+    keys = []
+    for fact in facts:
+        own = set(fact.schema.names)
+        keys.append(tuple(key for key in keys_of(fact.source.name) if key[0] not in own))
+    added = columns_of([(fact.source.name, key) for fact, key in zip(facts, keys, strict=True)])
+    return [
+        dataclasses.replace(
+            fact,
+            schema=_extended(fact.schema, added),
+            constants=constants,
+            row_bytes=fact.row_bytes + row_bytes_of(added),
+        )
+        for fact, constants in zip(facts, keys, strict=True)
+    ]
+
+
+def _extended(schema: pa.Schema, added: pa.Schema) -> pa.Schema:
+    for field in added:
+        schema = schema.append(field)
+    return schema
 
 
 def _dictionary_columns(spec: JobSpec, facts: Sequence[FileFacts]) -> tuple[str, ...]:

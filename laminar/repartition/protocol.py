@@ -185,6 +185,8 @@ def _restored(body: dict[str, Any]) -> dict[str, Any]:
             restored[key] = _PARTS[key](**_restored(value))
         elif key == "splits":
             restored[key] = tuple(Split(**_restored(split)) for split in value)
+        elif key == "constants":
+            restored[key] = tuple((name, constant) for name, constant in value)
         elif key in ("out", "folder"):
             restored[key] = Path(value)
         else:

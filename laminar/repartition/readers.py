@@ -10,6 +10,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from laminar.errors import InputError
+from laminar.repartition import hive
 from laminar.repartition.budget import Budget
 from laminar.repartition.footers import READ_ERRORS, is_arrow_stream, unreadable
 from laminar.repartition.plan import Split
@@ -52,7 +53,8 @@ class Reader:
         try:
             for batch in read(split):
                 if batch.num_rows:
-                    yield from self._sized(conform(batch, self._physical))
+                    whole = self._with_constants(batch, split)
+                    yield from self._sized(conform(whole, self._physical))
         except InputError:
             raise
         except READ_ERRORS as error:
@@ -63,6 +65,12 @@ class Reader:
         if self._open is not None:
             self._open[1].close()
             self._open = None
+
+    def _with_constants(self, batch: pa.RecordBatch, split: Split) -> pa.RecordBatch:
+        for name, value in split.constants:
+            kind = self._logical.field(name).type
+            batch = batch.append_column(name, hive.column(value, kind, batch.num_rows))
+        return batch
 
     def _sized(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Cut a batch that came larger than planned, and plan better from then on."""
@@ -114,6 +122,10 @@ class Reader:
     def _csv(self, split: Split) -> Iterator[pa.RecordBatch]:
         filesystem, path = locate(split.source)
         types = {field.name: field.type for field in self._logical}
+        types.update(dict.fromkeys(split.integers, pa.int64()))
+        names = self._logical.names[: len(self._logical) - len(split.constants)]
+        if len(set(names)) < len(names):  # cannot be asked for by name: they are as they come
+            names = []
         open_csv: Any = pacsv.open_csv
         block = min(CSV_BLOCK_BYTES_MAX, self._budget.batch_bytes)
         with (
@@ -121,7 +133,7 @@ class Reader:
             open_csv(
                 stream,
                 read_options=pacsv.ReadOptions(use_threads=False, block_size=block),
-                convert_options=pacsv.ConvertOptions(column_types=types),
+                convert_options=pacsv.ConvertOptions(column_types=types, include_columns=names),
             ) as reader,
         ):
             yield from reader

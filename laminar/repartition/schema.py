@@ -26,6 +26,8 @@ from laminar.errors import InputError
 
 STORED_SCHEMA_KEY: Final = b"ARROW:schema"
 
+CSV_HINT: Final = "; CSV types are inferred: write the values of a column alike in all files"
+
 
 def physical_schema(logical: pa.Schema, dictionary_columns: Collection[str]) -> pa.Schema:
     """The schema that workers hold rows in; names, order and nullability stay.
@@ -118,31 +120,49 @@ def common_schema(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
     for name, schema in schemas[1:]:
         difference = _difference(first, schema)
         if difference:
-            raise InputError(f"{first_name} and {name} have different schemas: {difference}")
+            hint = CSV_HINT if any(".csv" in file.lower() for file in (first_name, name)) else ""
+            raise InputError(f"{first_name} and {name} have different schemas: {difference}{hint}")
     return first
 
 
-def settle_unknown(schemas: Sequence[pa.Schema]) -> list[pa.Schema]:
-    """Schemas of CSV files, with columns that had no value yet typed like in the other files.
+def settle_csv(
+    schemas: Sequence[pa.Schema], names: Sequence[str]
+) -> list[tuple[pa.Schema, tuple[str, ...]]]:
+    """Inferred schemas of CSV files, made to agree where that loses nothing.
 
-    A column without a value in the inspected part of any file becomes text.
+    Columns come in the order of ``names`` when they are the same ones. A column that has
+    whole numbers in some files and fractions in others has fractions in all; returned beside
+    each schema are those of its columns that are to be read as integers first, which tells when
+    one is too large for that. A column without a value in the inspected part of a file is typed
+    like in the other files, and text when it has none in any.
     """
     known: dict[str, pa.DataType] = {}
+    for field in (field for schema in schemas for field in schema):
+        before = known.get(field.name, pa.null())
+        whole_before = pa.types.is_int64(before) and pa.types.is_float64(field.type)
+        if pa.types.is_null(before) or whole_before:
+            known[field.name] = field.type
+    settled = []
     for schema in schemas:
-        for field in schema:
-            if not pa.types.is_null(field.type):
-                known.setdefault(field.name, field.type)
-    return [
-        pa.schema(
-            [
-                field.with_type(known.get(field.name, pa.string()))
-                if pa.types.is_null(field.type)
-                else field
-                for field in schema
-            ]
-        )
-        for schema in schemas
-    ]
+        fields, integers = [], []
+        for position in _positions(schema.names, names):
+            field = schema.field(position)
+            kind = known[field.name]
+            if pa.types.is_null(field.type):
+                field = field.with_type(pa.string() if pa.types.is_null(kind) else kind)
+            elif pa.types.is_int64(field.type) and pa.types.is_float64(kind):
+                field = field.with_type(kind)
+                integers.append(field.name)
+            fields.append(field)
+        settled.append((pa.schema(fields), tuple(integers)))
+    return settled
+
+
+def _positions(have: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where the wanted columns are; all of them as they come unless they are the same ones."""
+    if len(set(have)) == len(have) and sorted(have) == sorted(wanted):
+        return [have.index(name) for name in wanted]
+    return list(range(len(have)))
 
 
 def _difference(left: pa.Schema, right: pa.Schema) -> str | None:

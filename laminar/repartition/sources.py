@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import glob
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from laminar.errors import InputError
+from laminar.repartition.globs import WILDCARD, matching
 from laminar.repartition.plan import SourceFormat
 
 EXTENSIONS: Final[dict[str, SourceFormat]] = {
@@ -27,7 +28,6 @@ EXTENSIONS: Final[dict[str, SourceFormat]] = {
 }
 
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-_WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,12 @@ def _named_file(name: str, path: str, size_bytes: int) -> SourceFile:
     kind = _format_of(path)
     if kind is None:
         raise InputError(f"{name}: unknown kind of file (known are {' '.join(EXTENSIONS)})")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{os.fsencode(name)!r}: the name is not UTF-8, and Arrow opens no other: rename it"
+        ) from error
     return SourceFile(name, kind, size_bytes)
 
 
@@ -113,8 +119,12 @@ def _is_hidden(name: str) -> bool:
 
 
 def _expand_local(given: str) -> Iterator[SourceFile]:
-    if not os.path.lexists(given) and _WILDCARD.search(given):
-        for match in sorted(glob.glob(given, recursive=True)):
+    if not os.path.lexists(given) and WILDCARD.search(given):
+        try:
+            matches = matching(given)
+        except OSError as error:
+            raise InputError(f"{error.filename}: {reason(error)}") from error
+        for match in matches:
             if os.path.isdir(match):
                 yield from _walk(match)
             elif _format_of(match) is not None:
@@ -128,9 +138,12 @@ def _expand_local(given: str) -> Iterator[SourceFile]:
 
 def _local_size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe can be read once, and might wait for ever
+        raise InputError(f"{path}: not a regular file")
+    return status.st_size
 
 
 def _walk(folder: str) -> Iterator[SourceFile]:
@@ -148,7 +161,7 @@ def _walk(folder: str) -> Iterator[SourceFile]:
 def _expand_uri(given: str) -> Iterator[SourceFile]:
     scheme, _, rest = given.partition("://")
     rest, question, query = rest.partition("?") if scheme != "file" else (rest, "", "")
-    wildcard = _WILDCARD.search(rest)
+    wildcard = WILDCARD.search(rest)
     base = rest if wildcard is None else rest[: wildcard.start()].rpartition("/")[0] or "/"
     filesystem, root = locate(f"{scheme}://{base}{question}{query}")
     try:

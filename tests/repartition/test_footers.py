@@ -73,6 +73,8 @@ def test_csv_types_are_inferred(tmp_path):
         ("x.feather", b"FEA1 and so on", "Feather version 1"),
         ("x.csv", b"", "no column names"),
         ("x.csv", b"a,b\n1,2\n3\n", "not readable as CSV"),
+        ("x.csv", "a,b\n1,é\n".encode("latin-1"), "not UTF-8 text (byte 0xe9 at offset 6)"),
+        ("x.csv", "a,b\n1,2\n".encode("utf-16"), "not UTF-8 text (byte 0xff at offset 0)"),
         ("x.csv.gz", b"not gzip at all", "not readable as CSV"),
     ],
 )

@@ -93,6 +93,35 @@ async def test_arrow_out_with_views_and_dictionaries(orders, write, multiset, tm
     assert multiset(pa.concat_tables(parts)) == multiset(orders)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])
+async def test_folders_with_keys_are_columns(write, multiset, tmp_path, suffix):
+    for day in (1, 2):
+        for country in ("us", "__HIVE_DEFAULT_PARTITION__"):
+            path = tmp_path / "in" / f"day={day}" / f"country={country}" / f"p.{suffix}"
+            write(pa.table({"id": range(day * 10, day * 10 + 5)}), path)
+    summary = await run_job(spec(tmp_path / "in", tmp_path / "out", by=("country", "id")))
+    assert "columns from the names of folders: 'day', 'country'" in summary.notes
+    expected = pa.table(
+        {
+            "id": [*range(10, 15), *range(20, 25)] * 2,
+            "day": pa.array(([1] * 5 + [2] * 5) * 2, pa.int32()),
+            "country": ["us"] * 10 + [None] * 10,
+        }
+    )
+    check_whole(tmp_path / "out", expected, ["country", "id"], multiset)
+
+
+async def test_csv_files_agree_by_name_and_on_fractions(multiset, tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,1.5\n2,2.5\n")
+    (tmp_path / "b.csv").write_text("x,id\n7,3\n9007199254740992,4\n")
+    await run_job(spec(tmp_path / "*.csv", tmp_path / "out"))
+    expected = pa.table({"id": [1, 2, 3, 4], "x": [1.5, 2.5, 7.0, 2.0**53]})
+    check_whole(tmp_path / "out", expected, ["id"], multiset)
+    (tmp_path / "b.csv").write_text("x,id\n9007199254740993,3\n")
+    with pytest.raises(InputError, match=r"b\.csv.*9007199254740993 not in range"):
+        await run_job(spec(tmp_path / "*.csv", tmp_path / "out2"))
+
+
 ODD = {
     "union": pa.UnionArray.from_sparse(
         pa.array([i % 2 for i in range(90)], pa.int8()),

@@ -30,7 +30,7 @@ SPEC = JobSpec(
 LAYOUT = Layout("schema", ("c",), True, 12.5)
 SPLITS = (
     Split("file\nname.parquet", "parquet", (1, 2), 10, 100),
-    Split("b.csv", "csv", (0,), None, 7),
+    Split("b.csv", "csv", (0,), None, 7, (("day", "1"), ("who", None)), ("x",)),
 )
 MESSAGES = [
     Membership("00ff"),

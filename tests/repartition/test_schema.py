@@ -10,7 +10,7 @@ from laminar.repartition.schema import (
     pack_schema,
     physical_schema,
     physical_type,
-    settle_unknown,
+    settle_csv,
     unpack_schema,
 )
 
@@ -115,8 +115,24 @@ def test_keys_must_be_one_column_each():
 
 def test_columns_without_a_value_take_the_type_of_other_files():
     empty = pa.schema([("a", pa.null()), ("b", pa.null())])
-    settled = settle_unknown([empty, pa.schema([("a", pa.int64()), ("b", pa.null())])])
-    assert [schema.types for schema in settled] == [[pa.int64(), pa.string()]] * 2
+    other = pa.schema([("a", pa.int64()), ("b", pa.null())])
+    settled = settle_csv([empty, other], ["a", "b"])
+    assert [schema.types for schema, _ in settled] == [[pa.int64(), pa.string()]] * 2
+
+
+def test_csv_columns_agree_by_name_and_on_fractions():
+    first = pa.schema([("a", pa.int64()), ("b", pa.float64())])
+    other = pa.schema([("b", pa.int64()), ("a", pa.float64())])
+    unknown = pa.schema([("a", pa.null()), ("b", pa.null())])
+    settled = settle_csv([first, other, unknown], first.names)
+    both = pa.schema([("a", pa.float64()), ("b", pa.float64())])
+    assert settled == [(both, ("a",)), (both, ("b",)), (both, ())]
+
+
+@pytest.mark.parametrize("names", [["b", "c"], ["b"], ["b", "a", "a"], ["b", "a", "c"]])
+def test_other_csv_columns_stay_as_they_come(names):
+    schema = pa.schema([(name, pa.int64()) for name in names])
+    assert settle_csv([schema], ["a", "b"]) == [(schema, ())]
 
 
 def test_packed_schemas_keep_metadata():

@@ -53,6 +53,35 @@ def test_a_file_named_like_a_glob_is_that_file(tree):
     assert len(find_sources([str(tree / "x[1].parquet")])) == 1
 
 
+def test_a_pipe_is_not_waited_for(tree):
+    os.mkfifo(tree / "data" / "pipe.csv")
+    for given in (tree / "data" / "pipe.csv", tree / "data", f"file://{tree}/data/pipe.csv"):
+        with pytest.raises(InputError, match=r"pipe\.csv.*(not a regular file|Not a directory)"):
+            find_sources([str(given)])
+
+
+def test_a_name_that_is_not_utf8_is_shown(tree):
+    (tree / "data" / os.fsdecode(b"\xff.csv")).write_text("a\n1\n")
+    for given in ("data", "data/*.csv"):
+        with pytest.raises(InputError, match=r"xff\.csv.*the name is not UTF-8.*rename it"):
+            find_sources([str(tree / given)])
+
+
+def test_a_glob_does_not_skip_what_it_cannot_read(tree, monkeypatch):
+    listdir = os.listdir
+
+    def refuse(folder):
+        if str(folder).endswith("day=2"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for pattern in ("data/*/*.parquet", "**/*.parquet", "data/day=2/*.parquet"):
+        with pytest.raises(InputError, match="day=2: Permission denied"):
+            find_sources([str(tree / pattern)])
+    assert len(find_sources([str(tree / "data" / "*.parquet")])) == 2
+
+
 def test_a_file_named_twice_is_read_once(tree):
     given = [str(tree / "data" / "a.parquet"), str(tree / "data" / "*.parquet")]
     assert names(find_sources(given), tree) == ["data/a.parquet", "data/b.parquet"]
