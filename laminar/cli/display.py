@@ -139,12 +139,17 @@ def line(snapshot: Snapshot) -> str:
     """The state of a job in one plain line."""
     if snapshot.phase == "starting":
         return f"starting {plural(len(snapshot.workers), 'worker')}, looking at the input"
+    silent = "".join(
+        f", worker {number} says nothing for {duration(seconds)}"
+        for number, seconds in enumerate(snapshot.silent_s)
+        if seconds
+    )
     done = share(snapshot)
     percent = "" if done is None else f"{done:4.0%}, "
     return (
         f"{snapshot.phase}: {percent}{count(snapshot.rows_read)} rows read "
         f"({size(snapshot.bytes_read)} of {size(snapshot.bytes_total)}), "
-        f"{count(snapshot.rows_written)} written, {duration(snapshot.seconds)}"
+        f"{count(snapshot.rows_written)} written, {duration(snapshot.seconds)}{silent}"
     )
 
 
@@ -162,8 +167,10 @@ def render(snapshot: Snapshot, width: int) -> list[str]:
     if snapshot.phase != "shuffling":
         head += f"  {snapshot.phase}"
     lines = [head]
-    for number, worker in enumerate(snapshot.workers[:WORKERS_SHOWN]):
-        lines.append(f"  worker {number}  {worker_state(worker)}")
+    shown = zip(snapshot.workers[:WORKERS_SHOWN], snapshot.silent_s, strict=False)
+    for number, (worker, silent_s) in enumerate(shown):
+        state = f"says nothing for {duration(silent_s)}" if silent_s else worker_state(worker)
+        lines.append(f"  worker {number}  {state}")
     hidden = len(snapshot.workers) - WORKERS_SHOWN
     if hidden > 0:
         lines.append(f"  and {plural(hidden, 'more worker')}")

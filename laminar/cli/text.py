@@ -53,10 +53,11 @@ def summary_lines(summary: Summary) -> list[str]:
     """What a finished job tells its user."""
     rows = plural(summary.rows, "row")
     head = f"{rows} in {plural(summary.partitions, 'partition')} in {duration(summary.seconds)}"
-    between = f"{size(summary.bytes_sent)} of it between {plural(summary.workers, 'worker')}"
+    # Not a part of the former: small batches are smaller in memory than with what frames them.
+    wire = f", {size(summary.bytes_sent)} on the wire between {plural(summary.workers, 'worker')}"
     return [
         f"{head} ({rate(summary.rows_per_second)})",
-        f"  shuffled {size(summary.bytes_shuffled)} in memory, {between}",
+        f"  shuffled {size(summary.bytes_shuffled)} of rows{wire if summary.workers > 1 else ''}",
         f"  wrote {size(summary.bytes_written)} to {summary.output}",
         f"  largest worker {size(summary.peak_rss_bytes)}",
     ]

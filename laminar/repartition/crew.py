@@ -63,6 +63,8 @@ class Member:
         self.failed = False
         self.splits_given = 0
         self.told_all = False
+        self.silent_s = 0.0
+        """For how long it has said nothing; only counted from its assignment to its end."""
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES_KEPT)
 
     @property
@@ -102,6 +104,7 @@ class Member:
             tasks.start_soon(self._keep_stderr)
             async for line in _lines(self.process.stdout):
                 message = decode(line)
+                self.silent_s = 0.0
                 if isinstance(message, Finished):
                     self.finished = True
                 elif isinstance(message, Failure):

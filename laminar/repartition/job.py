@@ -42,6 +42,15 @@ DEATH_NOTICE_S: Final = 1.0
 """When a worker reports that a peer is lost, so long is waited for the peer's own death."""
 
 
+SILENCE_CHECK_S: Final = 1.0
+SILENCE_SHOWN_S: Final = 5.0
+"""Workers report several times a second. One that does not for so long is shown to be silent,"""
+
+SILENCE_MAX_S: Final = 40.0
+"""and one that does not for so long fails the job: before its peers do, which give up on a lost
+connection after 42 s at least, and even when it has no peers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """How far a job is, as told to :data:`OnProgress`."""
@@ -56,6 +65,8 @@ class Snapshot:
     """The last report of each worker."""
     pids: tuple[int, ...]
     """The process of each worker."""
+    silent_s: tuple[float, ...]
+    """For how long each worker has said nothing; 0 when that is no reason to worry."""
 
     @property
     def rows_read(self) -> int:
@@ -86,7 +97,7 @@ class Summary:
     bytes_shuffled: int
     """Bytes of rows in memory that went through the exchange."""
     bytes_sent: int
-    """The part of them that crossed a socket, as counted on the wire."""
+    """What crossed sockets between workers for that, counted on the wire with all framing."""
     bytes_written: int
     workers: int
     partitions: int
@@ -108,7 +119,10 @@ async def run_job(spec: JobSpec, on_progress: OnProgress | None = None) -> Summa
         try:
             async with hire(spec.workers, spec.memory_limit_bytes, run_id) as crew:
                 run = _Run(spec, run_id, started, crew, on_progress)
-                finished = await run.through(staging.folder)
+                async with anyio.create_task_group() as watching:
+                    watching.start_soon(run.watch_silence)
+                    finished = await run.through(staging.folder)
+                    watching.cancel_scope.cancel()
                 await crew.dismiss()
         except BaseExceptionGroup as group:
             raise _explanation(group) from group
@@ -136,6 +150,7 @@ class _Run:
         self._plan: Plan | None = None
         self._queue: deque[Split] = deque()
         self._progress: list[Progress | None] = [None] * spec.workers
+        self._phase = "starting"
 
     async def through(self, folder: Path) -> list[Finished]:
         """From the planning to the last worker's report."""
@@ -202,6 +217,26 @@ class _Run:
                     pass
         raise error_of(failure, member.name)
 
+    async def watch_silence(self) -> None:
+        """Show workers that say nothing, and give up on one that does so for too long.
+
+        Time is counted in checks: a job that is stopped itself does not blame its workers.
+        Raises :class:`~laminar.errors.WorkerError` naming the worker.
+        """
+        while True:
+            await anyio.sleep(SILENCE_CHECK_S)
+            if self._phase != "shuffling":  # planning is one long silence
+                continue
+            for member in self._crew.members:
+                member.silent_s += 0.0 if member.finished else SILENCE_CHECK_S
+                if member.silent_s >= SILENCE_MAX_S:
+                    raise WorkerError(
+                        f"{member.name} has said nothing for {SILENCE_MAX_S:.0f} s: "
+                        "it is stopped, or this machine is far too busy"
+                    )
+            if any(member.silent_s >= SILENCE_SHOWN_S for member in self._crew.members):
+                self.show(self._phase)
+
     def _check_counts(self, plan: Plan, finished: Sequence[Finished]) -> None:
         """Every row once, or no output."""
         read = sum(report.rows_read for report in finished)
@@ -214,6 +249,7 @@ class _Run:
 
     def show(self, phase: str) -> None:
         """Tell whoever watches."""
+        self._phase = phase
         if self._on_progress is None:
             return
         plan = self._plan
@@ -226,6 +262,7 @@ class _Run:
                 files=plan.files if plan else 0,
                 workers=tuple(self._progress),
                 pids=tuple(member.process.pid for member in self._crew.members),
+                silent_s=tuple(_notable(member.silent_s) for member in self._crew.members),
             )
         )
 
@@ -246,6 +283,10 @@ class _Run:
             output=str(self._spec.out),
             notes=(*(self._plan.notes if self._plan else ()), *notes),
         )
+
+
+def _notable(silent_s: float) -> float:
+    return silent_s if silent_s >= SILENCE_SHOWN_S else 0.0
 
 
 def _explanation(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -27,8 +27,12 @@ def progress(rows=500, state="reading"):
 TWO = (progress(), None)
 
 
-def snapshot(workers=TWO, phase="shuffling", rows_total=1000, seconds=2.0):
-    return Snapshot(phase, seconds, rows_total, 10_000, 3, tuple(workers), (1,) * len(workers))
+def snapshot(workers=TWO, phase="shuffling", rows_total=1000, seconds=2.0, silent_s=None):
+    count = len(workers)
+    silent_s = silent_s or (0.0,) * count
+    return Snapshot(
+        phase, seconds, rows_total, 10_000, 3, tuple(workers), (1,) * count, tuple(silent_s)
+    )
 
 
 class Terminal(io.StringIO):
@@ -48,7 +52,7 @@ def test_the_bar_shows_rows_bytes_rate_and_workers():
 def test_without_a_row_count_bytes_tell_how_far_it_is():
     assert share(snapshot(rows_total=None)) == 0.5
     assert share(snapshot(workers=[progress(2000)])) == 1.0
-    starting = Snapshot("starting", 0.0, None, 0, 0, (None,), (1,))
+    starting = Snapshot("starting", 0.0, None, 0, 0, (None,), (1,), (0.0,))
     assert share(starting) is None
     assert "–" in render(starting, 80)[0]
 
@@ -109,3 +113,10 @@ def test_what_cannot_be_shown_is_not_shown():
         display.show(snapshot())
         display.close()
         stream.write("this goes nowhere")
+
+
+def test_a_silent_worker_is_shown():
+    silent = snapshot(silent_s=(0.0, 7.0))
+    assert render(silent, 80)[2] == "  worker 1  says nothing for 7.0 s"
+    assert line(silent).endswith("2.0 s, worker 1 says nothing for 7.0 s")
+    assert "nothing" not in "".join([line(snapshot()), *render(snapshot(), 80)])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from laminar.cli.text import count, duration, plural, rate, size, summary_lines
@@ -61,5 +63,8 @@ def test_the_summary_says_it_all():
     )
     text = "\n".join(summary_lines(summary))
     assert "6,001,215 rows in 16 partitions in 2.9 s (2.1 M rows/s)" in text
-    for part in ("900 MiB", "450 MiB", "2 workers", "200 MiB to out", "largest worker 500 MiB"):
+    assert "shuffled 900 MiB of rows, 450 MiB on the wire between 2 workers\n" in text
+    for part in ("200 MiB to out", "largest worker 500 MiB"):
         assert part in text
+    alone = dataclasses.replace(summary, workers=1, bytes_sent=0)
+    assert "shuffled 900 MiB of rows\n" in "\n".join(summary_lines(alone))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from laminar.errors import InputError, LaminarError, OutputError, WorkerError
+from laminar.repartition import job as job_module
 from laminar.repartition.budget import FIXED_PART_BYTES
 from laminar.repartition.job import run_job
 from laminar.repartition.spec import JobSpec
@@ -295,6 +296,30 @@ async def test_a_stuck_worker_does_not_keep_a_cancelled_job(orders, write, tmp_p
     assert scope.cancelled_caught
     assert os.listdir(tmp_path) == ["in.parquet"]
     assert not any(_runs(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_stopped_worker_is_shown_and_ends_the_job(
+    orders, write, tmp_path, monkeypatch, workers
+):
+    monkeypatch.setattr(job_module, "SILENCE_CHECK_S", 0.25)
+    monkeypatch.setattr(job_module, "SILENCE_SHOWN_S", 1.0)
+    monkeypatch.setattr(job_module, "SILENCE_MAX_S", 3.0)
+    source = write(orders, tmp_path / "in.parquet", row_group_size=10)
+    pids, shown = [], []
+
+    def stop(snapshot):
+        shown.append(max(snapshot.silent_s))
+        if snapshot.phase == "shuffling" and not pids:
+            pids.extend(snapshot.pids)
+            os.kill(pids[-1], signal.SIGSTOP)
+
+    with anyio.fail_after(30), pytest.raises(WorkerError) as failed:
+        await run_job(spec(source, tmp_path / "out", workers=workers), stop)
+    name = f"worker {workers - 1} (pid {pids[-1]})"
+    assert str(failed.value).startswith(f"{name} has said nothing for 3 s")
+    assert 1.0 <= max(shown) <= 3.0
+    assert os.listdir(tmp_path) == ["in.parquet"]
 
 
 def _runs(pid):
