@@ -74,7 +74,8 @@ def _add_shuffle(commands: argparse._SubParsersAction[_Parser]) -> None:
         help="repartition Parquet, Arrow or CSV files by key",
         description="Repartition files by the hash of one or more columns: every row ends up in "
         "exactly one partition, and all rows with equal keys in the same one. The schema stays "
-        "as it is. The output appears at the end, whole or not at all.",
+        "as it is, and folders named like day=3 add a column each. The output appears at the end, "
+        "whole or not at all.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -47,8 +47,8 @@ SILENCE_SHOWN_S: Final = 5.0
 """Workers report several times a second. One that does not for so long is shown to be silent,"""
 
 SILENCE_MAX_S: Final = 40.0
-"""and one that does not for so long fails the job: before its peers do, which give up on a lost
-connection after 42 s at least, and even when it has no peers."""
+"""and one that does not for so long fails the job, even when it has no peers to miss it. They
+give up after 30 s of trying to reach it, or after 42 s at least when they had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +209,15 @@ class _Run:
         """Raise what a worker's failure means.
 
         One that lost a peer usually knows of the peer's death before this process does, and
-        the death explains more: it is raised while this waits.
+        the death explains more: it is raised while this waits. So does a long silence.
         """
         if failure.kind == "peer":
             with anyio.move_on_after(DEATH_NOTICE_S):
                 async for _ in self._crew.news:
                     pass
+            for silent in self._crew.members:
+                if _notable(silent.silent_s):
+                    raise _silence(silent)
         raise error_of(failure, member.name)
 
     async def watch_silence(self) -> None:
@@ -230,10 +233,7 @@ class _Run:
             for member in self._crew.members:
                 member.silent_s += 0.0 if member.finished else SILENCE_CHECK_S
                 if member.silent_s >= SILENCE_MAX_S:
-                    raise WorkerError(
-                        f"{member.name} has said nothing for {SILENCE_MAX_S:.0f} s: "
-                        "it is stopped, or this machine is far too busy"
-                    )
+                    raise _silence(member)
             if any(member.silent_s >= SILENCE_SHOWN_S for member in self._crew.members):
                 self.show(self._phase)
 
@@ -283,6 +283,13 @@ class _Run:
             output=str(self._spec.out),
             notes=(*(self._plan.notes if self._plan else ()), *notes),
         )
+
+
+def _silence(member: Member) -> WorkerError:
+    return WorkerError(
+        f"{member.name} has said nothing for {member.silent_s:.0f} s: "
+        "it is stopped, or this machine is far too busy"
+    )
 
 
 def _notable(silent_s: float) -> float:

@@ -253,9 +253,14 @@ def listen(
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that explains a failed group: a bug before anything, a lost peer only at last."""
+    """The error that explains a failed group: a bug before anything, a lost peer only at last.
+
+    Between tasks a failure shows as the broken end of a queue, which explains nothing.
+    """
 
     def rank(leaf: BaseException) -> int:
+        if isinstance(leaf, anyio.BrokenResourceError):
+            return 3
         if not isinstance(leaf, LaminarError):
             return 0
         return 2 if isinstance(leaf, RemoteError) else 1

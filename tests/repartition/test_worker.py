@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+from laminar.errors import PeerLostError
 from laminar.repartition.crew import environment
 from laminar.repartition.protocol import (
     Failure,
@@ -16,6 +18,7 @@ from laminar.repartition.protocol import (
     encode,
 )
 from laminar.repartition.spec import JobSpec
+from laminar.repartition.worker import root_cause
 
 BROKEN = """
 import sys
@@ -61,3 +64,11 @@ def test_the_last_word_about_a_bug_is_the_bug(error):
     code, said, last_words = end_of_worker(error)
     assert (code, [type(message) for message in said]) == (1, [Ready])
     assert last_words.splitlines()[-1].endswith("Error: a bug")
+
+
+def test_a_broken_queue_explains_less_than_what_broke_it():
+    lost, broken = PeerLostError("gone"), anyio.BrokenResourceError()
+    for leaves in ([broken, lost], [lost, broken]):
+        assert root_cause(ExceptionGroup("", leaves)) is lost
+    bug = ZeroDivisionError()
+    assert root_cause(ExceptionGroup("", [broken, ExceptionGroup("", [lost, bug])])) is bug
