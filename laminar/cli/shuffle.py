@@ -14,7 +14,7 @@ import anyio
 
 from laminar.cli.arguments import columns, utf8
 from laminar.cli.display import BestEffort, Display, open_display
-from laminar.cli.streams import complain, settle, tell
+from laminar.cli.streams import complain, settle
 from laminar.cli.text import summary_lines
 from laminar.errors import ConfigError, LaminarError
 from laminar.repartition.job import Summary, run_job
@@ -119,9 +119,9 @@ def _tell(summary: Summary, as_json: bool, quiet: bool) -> int:
         complain(f"laminar: note: {note}")
     try:
         if as_json:
-            tell(json.dumps(json_object(summary)))
+            print(json.dumps(json_object(summary)), flush=True)
         elif not quiet:
-            tell("\n".join(summary_lines(summary)))
+            print("\n".join(summary_lines(summary)), flush=True)
     except BrokenPipeError:  # whoever would have read it has left
         return EXIT_OK
     except OSError as error:

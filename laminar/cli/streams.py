@@ -21,15 +21,6 @@ def open_closed() -> None:
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r"))
 
 
-def tell(text: str) -> None:
-    """Print on standard output at once; raises ``OSError`` when that is not possible."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        give_up(sys.stdout)
-        raise
-
-
 def complain(text: str) -> None:
     """Print on standard error, if anybody can read that."""
     try:

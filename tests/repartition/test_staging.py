@@ -248,6 +248,17 @@ def test_a_failed_run_leaves_such_a_folder_as_it_was(fixed):
     assert listing(fixed) == [OLD]
 
 
+def test_leftovers_in_such_a_folder(fixed):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for pid in (dead.pid, os.getpid(), os.getppid()):  # our own number: of a container before
+        (fixed / f".laminar-staging-{pid}-00ff").mkdir()
+    with staged(fixed) as staging:
+        (staging.folder / NEW).write_text("x")
+        staging.publish()
+    assert listing(fixed) == [f".laminar-staging-{os.getppid()}-00ff", NEW]
+
+
 def moves_until(monkeypatch, name, error):
     rename = os.rename
 
