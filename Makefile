@@ -5,6 +5,7 @@
 #   make simulate  run 50,000 seeds of the fabric's simulator, for every night
 #   make check     format, lint, types, layers
 #   make bench     run the comparisons with other systems
+#   make fuzz      look for bytes of a stranger that break something
 #   make fmt       format and fix what can be fixed
 #
 # PYTHON picks the interpreter, VENV the folder of the environments, PYTEST_ARGS what to test:
@@ -21,17 +22,21 @@ BENCH_ARGS ?=
 # The first seed, and the first one not to run.
 SEEDS ?= 0 50000
 JOBS ?= 2
+# Seconds for each target; more of its options in FUZZ_ARGS.
+FUZZ_SECONDS ?= 60
+FUZZ_ARGS ?=
 
 DEV := $(VENV)/dev/bin
 DEMO := $(VENV)/demo/bin
 BENCH := $(VENV)/bench/bin
+FUZZ := $(VENV)/fuzz/bin
 WHEEL := $(VENV)/wheel/bin
 DEMO_DIR := $(BUILD)/demo
 WHEEL_DIR := $(BUILD)/wheel
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-wheel simulate check bench fmt requirements clean
+.PHONY: help demo test test-wheel simulate check bench fuzz fmt requirements clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -107,7 +112,7 @@ test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
 	python="$$(cd $(WHEEL) && pwd)/python"; \
 	outside="$$(mktemp -d)"; \
 	trap 'rm -rf "$$outside"' EXIT; \
-	cp -R tests examples benchmarks pyproject.toml "$$outside"; \
+	cp -R tests examples benchmarks fuzz pyproject.toml "$$outside"; \
 	cd "$$outside"; \
 	LAMINAR_TEST_WHEEL=1 "$$python" -m pytest $(WHEEL_PYTEST_ARGS)
 
@@ -133,6 +138,11 @@ fmt: $(VENV)/dev/.ready
 bench: $(VENV)/bench/.ready
 	$(BENCH)/python -m benchmarks $(BENCH_ARGS)
 
+# --- fuzz --------------------------------------------------------------------------------
+
+fuzz: $(VENV)/fuzz/.ready
+	$(FUZZ)/python -m fuzz --work $(BUILD)/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
+
 # --- upkeep ------------------------------------------------------------------------------
 
 # Pins every requirement anew: what the package needs (pyproject.toml) and what each task adds.
@@ -141,7 +151,7 @@ COMPILE = $(DEV)/uv pip compile --quiet --upgrade --universal --python-version 3
 
 requirements: $(VENV)/dev/.ready
 	$(COMPILE) pyproject.toml --output-file requirements/runtime.txt
-	for name in demo dev bench; do \
+	for name in demo dev bench fuzz; do \
 	    $(COMPILE) pyproject.toml requirements/$$name.in --constraints requirements/runtime.txt \
 	        --output-file requirements/$$name.txt || exit 1; \
 	done
