@@ -17,6 +17,7 @@ import pyarrow as pa
 from laminar.config import Compression
 from laminar.errors import BatchTooLargeError, ProtocolError
 from laminar.shuffle.gather import no_rows
+from laminar.shuffle.inflation import inflated_bytes
 from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.schema_watch import KnownSchema
 from laminar.shuffle.trim import dragging_columns, trim
@@ -144,6 +145,7 @@ class BatchEncoder:
 
     def __init__(self, limit_bytes: int, compression: Compression | None = None) -> None:
         self._limit_bytes = limit_bytes
+        self._compressed = compression is not None
         self._options = pa.ipc.IpcWriteOptions(compression=compression, emit_dictionary_deltas=True)
         self._sink = _Sink()
         self._known = KnownSchema(pa.schema([]))
@@ -169,10 +171,13 @@ class BatchEncoder:
         finally:
             buffers, size = self._sink.take()
         self._writer = writer
-        if size > self._limit_bytes:
+        largest = size
+        if self._compressed:
+            largest = max(size, inflated_bytes(b"".join(buffers)))
+        if largest > self._limit_bytes:
             self.restart()
             raise BatchTooLargeError(
-                f"a batch of {batch.num_rows} rows takes {size:,} bytes with its schema and "
+                f"a batch of {batch.num_rows} rows takes {largest:,} bytes with its schema and "
                 f"dictionaries, more than the largest frame of {self._limit_bytes:,}; raise "
                 "max_frame_bytes on both sides, or send smaller dictionaries"
             )
@@ -227,7 +232,8 @@ class _Source:
 class BatchDecoder:
     """Turns the bodies of one channel back into batches."""
 
-    def __init__(self, *, validate_full: bool = False) -> None:
+    def __init__(self, inflated_bytes_max: int, *, validate_full: bool = False) -> None:
+        self._inflated_bytes_max = inflated_bytes_max
         self._validate_full = validate_full
         self._source = _Source()
         self._reader: pa.ipc.RecordBatchStreamReader | None = None
@@ -238,10 +244,12 @@ class BatchDecoder:
         Raises :class:`~laminar.errors.ProtocolError` (``arrow``) when it holds anything but
         exactly one batch of the channel's stream.
         """
+        if self._validate_full:
+            self._check_inflated(body, start)
         self._source.feed(body, start)
         try:
             if starts_stream:
-                self._reader = pa.ipc.open_stream(_file(self._source, "r"))
+                self._reader = _open_stream(self._source)
             if self._reader is None:
                 raise ProtocolError("arrow", "a batch came before the schema")
             batch = self._reader.read_next_batch()
@@ -250,7 +258,52 @@ class BatchDecoder:
             raise ProtocolError("arrow", f"the batch cannot be read: {error}") from error
         if not self._source.exhausted:
             raise ProtocolError("arrow", "bytes follow the batch")
+        if batch.num_rows < 0:  # without columns nothing contradicts it
+            raise ProtocolError("arrow", f"a batch of {batch.num_rows} rows")
         return batch
+
+    def _check_inflated(self, body: bytes | pa.Buffer, start: int) -> None:
+        """Before pyarrow allocates what the body says."""
+        size = inflated_bytes(body, start)
+        if size > self._inflated_bytes_max:
+            raise ProtocolError(
+                "arrow",
+                f"a body of {len(body):,} bytes inflates to {size:,}, more than the largest frame "
+                f"of {self._inflated_bytes_max:,}",
+            )
+
+
+def _open_stream(source: _Source) -> pa.ipc.RecordBatchStreamReader:
+    reader = pa.ipc.open_stream(_file(source, "r"))
+    for field in reader.schema:
+        _check_field(field)
+    return reader
+
+
+def _check_field(field: pa.Field[pa.DataType]) -> None:
+    """Refuse what pyarrow reads, and then raises on wherever the column is touched.
+
+    Raises ``UnicodeDecodeError`` when a name is not UTF-8, and ``ProtocolError``.
+    """
+    _ = field.name
+    _check_type(field.type)
+
+
+def _check_type(kind: pa.DataType) -> None:
+    if isinstance(kind, pa.BaseExtensionType):
+        _check_type(kind.storage_type)
+    elif pa.types.is_dictionary(kind):
+        _check_type(kind.value_type)
+    elif pa.types.is_timestamp(kind):
+        _ = kind.tz
+    elif kind.id in _UNREADABLE:
+        raise ProtocolError("arrow", f"Python cannot read a column of type {kind}")
+    for index in range(kind.num_fields):
+        _check_field(kind.field(index))
+
+
+_UNREADABLE = (21, 22)
+"""``INTERVAL_MONTHS`` and ``INTERVAL_DAY_TIME`` of Arrow's C++, which Python has no class for."""
 
 
 def size_of(batch: pa.RecordBatch) -> int:

@@ -37,7 +37,7 @@ class Wire:
 
     def __init__(self, limit=LIMIT, compression=None):
         self.encoder = BatchEncoder(limit, compression)
-        self.decoder = BatchDecoder()
+        self.decoder = BatchDecoder(LIMIT)
         self.sizes = []
         self.starts = []
 
@@ -329,7 +329,7 @@ class TestNothingIsCopied:
         starts, buffers, _ = BatchEncoder(LIMIT).encode(batch)
         body = pa.py_buffer(body_of(buffers))
         before = pa.total_allocated_bytes()
-        out = BatchDecoder().decode(body, 0, starts)
+        out = BatchDecoder(LIMIT).decode(body, 0, starts)
         assert pa.total_allocated_bytes() - before < 10_000
         for array in out.columns:
             for buffer in array.buffers():
@@ -416,7 +416,7 @@ class TestWhatComesFromAStranger:
 
     def refused(self, body, start=0, starts=True, decoder=None):
         with pytest.raises(ProtocolError) as caught:
-            (decoder or BatchDecoder()).decode(body, start, starts)
+            (decoder or BatchDecoder(LIMIT)).decode(body, start, starts)
         assert caught.value.reason == "arrow"
 
     @pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
@@ -441,7 +441,7 @@ class TestWhatComesFromAStranger:
         self.refused(self.BATCH.schema.serialize().to_pybytes())
 
     def test_the_end_of_the_stream_instead_of_a_batch(self):
-        decoder = BatchDecoder()
+        decoder = BatchDecoder(LIMIT)
         decoder.decode(self.body(), 0, True)
         self.refused(b"\xff\xff\xff\xff\0\0\0\0", starts=False, decoder=decoder)
 
@@ -468,7 +468,7 @@ class TestWhatComesFromAStranger:
             position = data.draw(st.integers(0, len(body) - 1))
             body[position] = data.draw(st.integers(0, 255))
         try:
-            batch = BatchDecoder().decode(bytes(body), 0, True)
+            batch = BatchDecoder(LIMIT).decode(bytes(body), 0, True)
         except ProtocolError:
             return
         batch.validate()

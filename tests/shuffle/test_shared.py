@@ -44,7 +44,7 @@ class Peer:
 
     def __init__(self, config=CONFIG):
         self.session = OutboundSession("me", "you", 1, config)
-        self.decoder = BatchDecoder(validate_full=True)
+        self.decoder = BatchDecoder(1 << 30, validate_full=True)
 
     def offer(self, message):
         return self.session.offer(message)
