@@ -56,7 +56,9 @@ class InboundChannel:
         self.window = ReceiveWindow(session.config.window_bytes, session.config.control_frames_max)
         self.batches = 0
         self.bytes = 0
-        self._decoder = BatchDecoder(validate_full=session.config.validates_values)
+        self._decoder = BatchDecoder(
+            session.config.max_frame_bytes, validate_full=session.config.validates_values
+        )
         self._watch = SchemaWatch(name, session.config.schema_change)
         self._announced: Data | None = None
         """The batch in the oldest frame, when the user was told only of its schema yet."""
@@ -211,11 +213,11 @@ class InboundSession:
                     raise ProtocolError("flags", f"unknown flags {frame.flags:#x}")
             elif len(frame.body) > CONTROL_MESSAGE_BYTES_MAX:
                 raise ProtocolError("size", f"a {KIND_NAMES[kind]} of {len(frame.body)} bytes")
+            if channel.ended and frame.sequence > channel.window.received:
+                raise ProtocolError("order", f"a frame follows the end of {channel.name!r}")
             if not channel.window.receive(frame.sequence, charge):
                 self.duplicates += 1
                 continue
-            if channel.ended:
-                raise ProtocolError("order", f"a frame follows the end of {channel.name!r}")
             channel.ended = kind == Kind.END
             channel.bytes += charge
             channel.mailbox.put(channel, frame)

@@ -83,10 +83,8 @@ class Link:
         self._locks: WeakKeyDictionary[OutboundChannel, anyio.Lock] = WeakKeyDictionary()
         """Of the channels that somebody has waited for, to keep their senders in order."""
         self._closing = False
-        self._fruitful = False
-        """Whether the connection brought anything after the handshake."""
         self._fruitless = 0
-        """Connections in a row that did not."""
+        """Connections in a row that carried nothing, either way, after the handshake."""
 
     # -- the callers' side ---------------------------------------------------------------
 
@@ -168,9 +166,8 @@ class Link:
                 stream, decoder = await self._connect()
                 with closing(stream):
                     await self._serve(stream, decoder)
-                if not self._fruitful:
-                    await anyio.sleep(backoff_s(self._fruitless, self._config, self._rng))
-                    self._fruitless += 1
+                if self._fruitless > 1:  # the first time, the next Welcome may tell better
+                    await anyio.sleep(backoff_s(self._fruitless - 2, self._config, self._rng))
         except (RemoteError, UnknownPeerError) as error:
             self.failure = error
             restarted = isinstance(error, PeerRestartedError)
@@ -239,7 +236,7 @@ class Link:
             raise
         self.connections += 1
         self.alive = True
-        self._fruitful = False
+        self._fruitless = 1 if self.session.advanced else self._fruitless + 1
         self._note(PeerState.CONNECTED, "")
         return stream, decoder
 
@@ -254,7 +251,7 @@ class Link:
                 while True:
                     await self._receive(stream, decoder)
                     vigil.heard()
-                    self._fruitful, self._fruitless = True, 0
+                    self._fruitless = 0
             except StreamError as error:
                 # Only this connection is gone: the session resumes on the next one.
                 self.trouble = str(vigil.cause(error))

@@ -72,6 +72,9 @@ class OutboundSession:
         self.bytes_sent = 0
         self.flushed = 0
         """The newest flush token that the peer has confirmed."""
+        self.advanced = False
+        """Whether the newest Welcome told of more frames received than the one before."""
+        self._received: dict[str, int] = {}
         self._local = local
         self._config = config
         self._piece_bytes = config.piece_bytes
@@ -339,6 +342,9 @@ class OutboundSession:
                 f"peer {self.peer} has given up the session: what it had not consumed is lost"
             )
         self._peer_incarnation = welcome.incarnation
+        received = {name: sequence for name, (sequence, _) in welcome.channels.items()}
+        self.advanced = any(now > self._received.get(name, 0) for name, now in received.items())
+        self._received = received
         self._window_bytes = min(self._config.window_bytes, welcome.window_bytes)
         self._control_frames = min(self._config.control_frames_max, welcome.control_frames)
         self._ready.clear()

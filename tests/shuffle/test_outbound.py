@@ -386,7 +386,7 @@ class TestOffer:
 
 
 def decoded(frames):
-    decoder = BatchDecoder()
+    decoder = BatchDecoder(1 << 30)
     out = []
     for frame in frames:
         if frame.kind == Kind.DATA:
@@ -582,6 +582,18 @@ class TestResume:
         connect(out, {"default": 2}, {"default": 1})
         assert [frame.sequence for frame in taken(out)] == [0, 3, 4]
         assert out.channel("default").window.consumed == 1
+
+    def test_tells_whether_the_last_connection_got_further(self):
+        out = opened()
+        assert not out.advanced
+        for number in range(4):
+            out.offer(Watermark(number))
+        taken(out)
+        told = []
+        for received in (2, 2, 3):
+            connect(out, {"default": received})
+            told.append(out.advanced)
+        assert told == [True, False, True]
 
     def test_sends_the_very_same_frames(self):
         out = opened()

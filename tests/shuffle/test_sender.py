@@ -595,6 +595,52 @@ def _check_rows_and_watermarks(messages, total, per_batch):
 
 
 @limited
+async def test_a_connection_that_carried_frames_is_replaced_at_once():
+    """Also when nothing came back before it broke: the next Welcome tells what arrived."""
+    config = replace(QUICK, backoff_initial_s=6.0, backoff_max_s=6.0)
+    async with ShuffleReceiver.bind("b", config=config) as receiver:
+        proxy = Proxy(receiver.local_addr)
+        async with proxy.running(), ShuffleSender("a", config=config) as sender:
+            sender.register_peer("b", proxy.addr)
+            for number in range(1, 6):
+                await sender.send_to("b", Watermark(number))
+                await eventually(lambda: received_frames(receiver) == number)  # noqa: B023
+                proxy.cut()
+            await sender.send_to("b", Watermark(6))
+            assert [(await receiver.recv())[1].timestamp for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+            assert proxy.cuts >= 5
+
+
+def received_frames(receiver):
+    peers = receiver.statistics().peers
+    return peers["a"].channels["default"].frames if "a" in peers and peers["a"].channels else 0
+
+
+@limited
+async def test_a_peer_that_hangs_up_on_every_greeting_is_not_pestered():
+    config = replace(QUICK, backoff_initial_s=0.4, backoff_max_s=0.4)
+    dialled = []
+    listener = await TcpNetwork().listen("127.0.0.1:0")
+    with closing(listener), anyio.CancelScope() as scope:
+        async with ShuffleSender("a", config=config) as sender:
+            sender.register_peer("b", listener.local_addr)
+            sender.try_send("b", Watermark(1))
+            for _ in range(3):
+                await greet_and_hang_up(await listener.accept(), resumed=bool(dialled))
+                dialled.append(anyio.current_time())
+            scope.cancel()
+            await checkpoint()
+    assert dialled[2] - dialled[1] >= 0.2
+
+
+async def greet_and_hang_up(stream, *, resumed):
+    answer = control.encode_welcome(Welcome("b", 1, MIB, 100, resumed, {}))
+    with closing(stream):
+        await receive_exactly(stream, PREFACE.size)
+        await stream.send_vectored([encode_preface(), encode_frame(Kind.WELCOME, answer)])
+
+
+@limited
 async def test_a_lost_peer_is_told_when_it_does_not_come_back():
     async with ShuffleReceiver.bind("b", config=SMALL) as receiver:
         proxy = Proxy(receiver.local_addr)
