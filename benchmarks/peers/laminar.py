@@ -50,7 +50,7 @@ def _config(node: str, certificates: str | None) -> ShuffleConfig:
     return ShuffleConfig(tls=TlsConfig(*files))
 
 
-def _run(backend: str, main: Callable[[], Awaitable[None]]) -> None:
+def run(backend: str, main: Callable[[], Awaitable[None]]) -> None:
     loop, _, variant = backend.partition("+")
     anyio.run(main, backend=loop, backend_options={"use_uvloop": True} if variant else {})
 
@@ -72,7 +72,7 @@ def _receive(
             link.report(ended=time.monotonic())
             await anyio.to_thread.run_sync(link.heard)
 
-    _run(backend, main)
+    run(backend, main)
 
 
 def _send(
@@ -96,7 +96,7 @@ def _send(
                 await sender.send_to("b", message)
             await anyio.to_thread.run_sync(link.heard)
 
-    _run(backend, main)
+    run(backend, main)
 
 
 async def _take_rows(receiver: ShuffleReceiver, rows: int) -> None:
@@ -164,7 +164,7 @@ def repartition(
     link: Link, *, source: str, by: str, partitions: int, nodes: list[str], me: str, backend: str
 ) -> None:
     """One of the workers: load a share; then, every time when told, exchange it with the others."""
-    batches = _share(Path(source), nodes.index(me), len(nodes))
+    batches = share(Path(source), nodes.index(me), len(nodes))
     partitioner = HashPartitioner(
         [by],
         nodes,
@@ -190,10 +190,10 @@ def repartition(
                 )
                 link.report(rows=await _exchange(exchange, partitioner, batches))
 
-    _run(backend, main)
+    run(backend, main)
 
 
-def _share(source: Path, index: int, count: int) -> list[pa.RecordBatch]:
+def share(source: Path, index: int, count: int) -> list[pa.RecordBatch]:
     batches: list[pa.RecordBatch] = []
     for path in sorted(source.glob("*.parquet")):
         with pq.ParquetFile(path) as file:
@@ -254,7 +254,7 @@ def barrier_operators(
                         tasks.start_soon(_take_to_barrier, exchange)
                 link.report(aligned=time.monotonic())
 
-    _run(backend, main)
+    run(backend, main)
 
 
 async def _take_to_barrier(exchange: Exchange) -> None:
@@ -305,7 +305,7 @@ def barrier_peers(
                 link.report(started=started)
             tasks.cancel_scope.cancel()
 
-    _run(backend, main)
+    run(backend, main)
 
 
 async def _send_for_ever(sender: ShuffleSender, operator: str) -> None:
