@@ -170,7 +170,11 @@ def test_a_disk_that_cannot_be_written(large, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_it_within_a_second_and_cleans_up(large, tmp_path, number):
     arguments = command(large, "--by", "a", "--out", tmp_path / "out", "--workers", 2)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed():  # also where the tests themselves run under nohup
+        signal.signal(number, signal.SIG_DFL)
+
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         for line in process.stderr:
             if line.startswith("shuffling"):
                 break
