@@ -174,7 +174,12 @@ def test_an_interruption_ends_it_within_a_second_and_cleans_up(large, tmp_path, 
     def heed():  # also where the tests themselves run under nohup
         signal.signal(number, signal.SIG_DFL)
 
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
+    with subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed,  # noqa: PLW1509
+    ) as process:
         for line in process.stderr:
             if line.startswith("shuffling"):
                 break
