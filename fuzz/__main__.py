@@ -8,15 +8,16 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 from fuzz.minimise import minimise
 from fuzz.record import Record
+from fuzz.seed import CORPUS
 from fuzz.targets import NAMES, target
 
-CORPUS = Path(__file__).with_name("corpus")
 SECONDS = 60
 CRASHES_MAX = 20
 MINIMISE_SECONDS = 60.0
@@ -86,13 +87,17 @@ def fuzz(name: str, work: Path, seconds: int, runs: int | None) -> Record:
             break
         record.crashes += max(1, len(new))
         print("\n".join([f"!! {name}", *log[-LOG_LINES_SHOWN:]]), file=sys.stderr, flush=True)
-        for crash in new:
-            small = minimise(target(name).check, crash.read_bytes(), MINIMISE_SECONDS)
-            crash.with_name(f"small-{crash.name}").write_bytes(small)
+        _minimise_all(name, new)
         if record.crashes >= CRASHES_MAX or not new:
             break
     record.seconds = time.monotonic() - started
     return record
+
+
+def _minimise_all(name: str, crashes: Sequence[Path]) -> None:
+    for crash in crashes:
+        small = minimise(target(name).check, crash.read_bytes(), MINIMISE_SECONDS)
+        crash.with_name(f"small-{crash.name}").write_bytes(small)
 
 
 def _finds(folder: Path) -> set[Path]:

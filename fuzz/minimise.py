@@ -6,6 +6,7 @@ import faulthandler
 import os
 import resource
 import time
+import warnings
 from collections.abc import Callable
 
 Check = Callable[[bytes], None]
@@ -13,7 +14,10 @@ Check = Callable[[bytes], None]
 
 def dies(check: Check, data: bytes) -> int:
     """How a process ends that checks ``data``: 0 when well, else its wait status."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads; this child waits for none of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         _be_quiet()
         try:

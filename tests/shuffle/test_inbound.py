@@ -268,6 +268,14 @@ class TestResume:
         assert not receiver.session.has_work
 
 
+def test_a_frame_behind_the_end_is_refused_and_not_counted():
+    receiver = Receiver()
+    receiver(open_(), Frame(Kind.END, 0, 0, 1, b""))
+    with pytest.raises(ProtocolError, match="follows the end"):
+        receiver(watermark(2))
+    assert receiver.session.channels["x"].window.received == 1
+
+
 class TestCredit:
     def test_is_due_at_a_quarter_of_the_window(self):
         receiver = Receiver()
