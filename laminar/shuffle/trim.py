@@ -15,10 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from laminar.shuffle.gather import gather, is_loose_view, is_plain, is_view, used_items
+from laminar.shuffle.gather import compact, gather, is_loose_view, is_plain, is_view, used_items
 
 SLACK_BYTES: Final = 4096
-"""What a column may hold beyond twice its own rows before they are copied."""
+"""What a column may hold beyond a few times its own rows before they are copied."""
+
+PINNED_TIMES_MAX: Final = 4
+"""How often its own size: parts for a few nodes share what they were taken into."""
 
 _SMALL_BYTES: Final = 64
 
@@ -31,21 +34,27 @@ def trim(batch: pa.RecordBatch, columns: Iterable[int] | None = None) -> pa.Reco
     """
     for index in dragging_columns(batch.schema) if columns is None else columns:
         column = batch.column(index)
-        if _drags(column):
-            rewritten = gather(column, np.arange(len(column)))
+        rewritten = _trimmed(column)
+        if rewritten is not column:
             batch = batch.set_column(index, batch.schema.field(index), rewritten)
     return batch
 
 
+def _trimmed(column: pa.Array[Any]) -> pa.Array[Any]:
+    if is_view(column.type) and len(column):
+        return compact(column)
+    return gather(column, np.arange(len(column))) if _drags(column) else column
+
+
 def unpin(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """``batch`` in memory that is about its own size: itself, or a copy of its rows.
+    """``batch`` in memory of a few times its own size at most: itself, or a copy of its rows.
 
     A dictionary that a column refers to is shared, not copied.
     """
     for index, field in enumerate(batch.schema):
         column = batch.column(index)
         held = _held_bytes(column)
-        if held > SLACK_BYTES and held > 2 * _own_bytes(column) + SLACK_BYTES:
+        if held > SLACK_BYTES and held > PINNED_TIMES_MAX * _own_bytes(column) + SLACK_BYTES:
             batch = batch.set_column(index, field, _copied(column))
     return batch
 

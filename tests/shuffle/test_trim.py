@@ -7,7 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from laminar.shuffle.gather import no_rows
-from laminar.shuffle.trim import SLACK_BYTES, dragging_columns, may_drag, trim, unpin
+from laminar.shuffle.trim import (
+    PINNED_TIMES_MAX,
+    SLACK_BYTES,
+    dragging_columns,
+    may_drag,
+    trim,
+    unpin,
+)
 from tests.strategies import EXTENSIONS, FLAT, TYPES, Labelled, schemas, windows
 
 ROWS = 20_000
@@ -87,7 +94,7 @@ def test_any_window_can_be_cut_loose(batch):
     assert loose.equals(batch)
     assert loose.schema.equals(batch.schema, check_metadata=True)
     own = sum(size_of(trim(loose.select([n]))) for n in range(loose.num_columns))
-    assert held_by(loose) <= 2 * own + SLACK_BYTES * max(1, loose.num_columns)
+    assert held_by(loose) <= PINNED_TIMES_MAX * own + SLACK_BYTES * max(1, loose.num_columns)
 
 
 def test_a_dictionary_is_shared():
