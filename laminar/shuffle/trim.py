@@ -15,7 +15,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from laminar.shuffle.gather import compact, gather, is_loose_view, is_plain, is_view, used_items
+from laminar.shuffle.gather import (
+    compact,
+    gather,
+    is_loose_view,
+    is_plain,
+    is_view,
+    no_rows,
+    used_items,
+)
 
 SLACK_BYTES: Final = 4096
 """What a column may hold beyond a few times its own rows before they are copied."""
@@ -77,6 +85,8 @@ def _own_bytes(column: pa.Array[Any]) -> int:
 
 
 def _copied(column: pa.Array[Any]) -> pa.Array[Any]:
+    if len(column) == 0:
+        return no_rows(column.type)
     if is_plain(column.type):
         return gather(column, np.arange(len(column)))
     # What is rebuilt level by level may still share the data of views.
