@@ -372,9 +372,9 @@ class GossipConfig:
     """Longest time that leaving waits until somebody has heard of it."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith(("_bytes_max", "_max", "_s", "_threshold")) and not value > 0:
-                raise ConfigError(f"{field.name} must be greater than 0, got {value!r}")
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name.endswith(("_bytes_max", "_max", "_s", "_threshold")) and not value > 0:
+                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
         if self.phi_threshold > 100:
             raise ConfigError(f"phi_threshold must be at most 100, got {self.phi_threshold!r}")

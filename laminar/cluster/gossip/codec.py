@@ -2,7 +2,7 @@
 
 ::
 
-    {"v": 1, "k": kind, "n": nonce, "e": echo,
+    {"v": 1, "k": kind, "c": cookie, "e": echo,
      "d": [[node, incarnation, heartbeat, max, gc, max, gc], ...],       the priority lane first
      "u": [[node, incarnation, lane, start, end, gc, [item, ...]], ...],
      "g": [[node, incarnation], ...],
@@ -24,6 +24,7 @@ from typing import Final, cast
 
 import msgpack
 
+from laminar.cluster.amplification import COOKIE_BYTES
 from laminar.cluster.gossip.messages import (
     LANES,
     Digest,
@@ -40,12 +41,11 @@ from laminar.model import Incarnation, NodeId, node_id
 VERSION: Final = 1
 NUMBER_MAX: Final = 2**63 - 1
 """Incarnations, heartbeats and versions."""
-NONCE_MAX: Final = 2**32 - 1
 TTL_MS_MAX: Final = 2**53
 
 NODE_BYTES_MAX: Final = 2 + 128
 _NUMBER_BYTES_MAX: Final = 9
-BASE_BYTES: Final = 1 + 2 * 3 + 2 * 7 + 3 * 5 + 5 + 3
+BASE_BYTES: Final = 1 + 2 * 3 + 2 * (4 + COOKIE_BYTES) + 3 * 5 + 5 + 3
 """Of a message without digests, deltas and graves."""
 DIGEST_BYTES_MAX: Final = 1 + NODE_BYTES_MAX + 6 * _NUMBER_BYTES_MAX
 ITEM_OVERHEAD_BYTES: Final = 1 + 3 + _NUMBER_BYTES_MAX + 3 + _NUMBER_BYTES_MAX
@@ -62,10 +62,12 @@ def delta_overhead_bytes(node: str) -> int:
 class MessageWriter:
     """Fills one message up to a size."""
 
-    def __init__(self, kind: Kind, nonce: int, echo: int, own: Digest, limit_bytes: int) -> None:
+    def __init__(
+        self, kind: Kind, cookie: bytes, echo: bytes, own: Digest, limit_bytes: int
+    ) -> None:
         """Raises :class:`~laminar.errors.ConfigError` when not even the own digest fits."""
         self._kind = kind
-        self._nonce = nonce
+        self._cookie = cookie
         self._echo = echo
         self._free = limit_bytes - BASE_BYTES
         self._digests: list[bytes] = []
@@ -131,9 +133,9 @@ class MessageWriter:
 
     def finish(self) -> bytes:
         """The message's bytes, no more than the limit."""
-        fields = [(b"k", self._kind), (b"n", self._nonce), (b"e", self._echo), (b"v", VERSION)]
+        fields = {b"v": VERSION, b"k": int(self._kind), b"c": self._cookie, b"e": self._echo}
         parts = [bytes([0x87 + bool(self._padding) + self.asks_proof])]
-        parts += (b"\xa1" + name + _pack(int(value)) for name, value in fields)
+        parts += (b"\xa1" + name + _pack(value) for name, value in fields.items())
         for name, rows in ((b"d", self._digests), (b"u", self._deltas), (b"g", self._graves)):
             parts += [b"\xa1", name, _ARRAY.pack(0xDC, len(rows)), *rows]
         if self.asks_proof:
@@ -164,7 +166,7 @@ def decode(payload: bytes) -> Message:
     version = fields.get("v")
     if type(version) is not int or version != VERSION:
         raise ProtocolError("version", f"gossip of version {version!r:.40}, this is {VERSION}")
-    if fields.keys() - {"p", "q"} != {"v", "k", "n", "e", "d", "u", "g"}:
+    if fields.keys() - {"p", "q"} != {"v", "k", "c", "e", "d", "u", "g"}:
         raise _malformed(f"unknown or missing fields: {list(fields)!r:.100}")
     try:
         kind = Kind(_number(fields["k"]))
@@ -175,8 +177,8 @@ def decode(payload: bytes) -> Message:
         raise _malformed("no digest of the sender's own")
     return Message(
         kind=kind,
-        nonce=_number(fields["n"], NONCE_MAX),
-        echo=_number(fields["e"], NONCE_MAX),
+        cookie=_cookie(fields["c"]),
+        echo=_cookie(fields["e"]),
         digests=digests,
         deltas=[_delta(row) for row in _list(fields["u"])],
         graves=[_grave(row) for row in _list(fields["g"])],
@@ -243,6 +245,12 @@ def _grave(row: object) -> Grave:
 def _list(value: object, size: int | None = None) -> Sequence[object]:
     if type(value) is not list or (size is not None and len(value) != size):
         raise _malformed(f"no list of {size or 'any number of'} things: {value!r:.100}")
+    return value
+
+
+def _cookie(value: object) -> bytes:
+    if type(value) is not bytes or len(value) not in (0, COOKIE_BYTES):
+        raise _malformed(f"no cookie: {value!r:.100}")
     return value
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from math import ceil, log
 from random import Random
 
+from laminar.cluster.amplification import AddressProof
 from laminar.cluster.gossip.codec import (
     BASE_BYTES,
     DIGEST_BYTES_MAX,
@@ -29,13 +30,12 @@ from laminar.cluster.gossip.identity import Identity, Verdict
 from laminar.cluster.gossip.liveness import Lateness, Liveness
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.gossip.messages import Digest, Message
-from laminar.cluster.gossip.proofs import Proofs
-from laminar.cluster.gossip.sealer import Sealer
 from laminar.cluster.gossip.slot import ADDR_KEY, LEFT_KEY, RESERVED_PREFIX, Slot
 from laminar.cluster.gossip.statistics import GossipStatistics
 from laminar.cluster.gossip.suspicion import Suspicion
 from laminar.cluster.gossip.view import Event, View
 from laminar.cluster.kv import KEY_LENGTH_MAX, check_key, check_value
+from laminar.cluster.seal import Sealer
 from laminar.config import GossipConfig
 from laminar.errors import ConfigError, NodeIdTakenError, ProtocolError
 from laminar.model import Incarnation, NodeId
@@ -61,6 +61,7 @@ class GossipCore:
         addr: str,
         incarnation: Incarnation,
         sealer: Sealer,
+        proof: AddressProof,
         config: GossipConfig,
         *,
         wall_ns: int,
@@ -77,8 +78,8 @@ class GossipCore:
         self._view = View(config, self._own, wall_ns, now)
         self._suspicion = Suspicion(config, self._view, self.lateness)
         self._identity = Identity()
-        self._proofs = Proofs(config.nodes_max)
-        self._exchange = Exchange(config, self._view, self._proofs, sealer)
+        self._proof = proof
+        self._exchange = Exchange(config, self._view, proof, sealer)
         self._sealer = sealer
         self._config = config
         self._round = 0
@@ -275,17 +276,17 @@ class GossipCore:
         except ProtocolError as error:
             self._view.drops[error.reason] += 1
             return []
-        return self._take_in(source, len(datagram), message, now, rng)
+        self._proof.on_received(source, len(datagram))
+        return self._take_in(source, message, now, rng)
 
-    def _take_in(
-        self, source: str, size: int, message: Message, now: float, rng: Random
-    ) -> list[Outgoing]:
+    def _take_in(self, source: str, message: Message, now: float, rng: Random) -> list[Outgoing]:
         view, listened = self._view, self.lateness.listened(now)
         view.expire(now)
-        self._proofs.hear(source, message.echo, now)
+        if message.echo:
+            self._proof.prove(source, message.echo, now)
         if self._own.state is MemberState.JOINING:
             view.become(self._own, MemberState.ALIVE, listened)
-        answer = self._exchange.answer(source, size, message)
+        answer = self._exchange.answer(source, message)
         for grave in message.graves:
             if grave.node == self.node and grave.incarnation >= self.incarnation:
                 self._renew(rng, grave.incarnation)

@@ -6,7 +6,8 @@ from collections import deque
 from random import Random
 from typing import NamedTuple
 
-from laminar.cluster.gossip.codec import BASE_BYTES, DIGEST_BYTES_MAX, NONCE_MAX, MessageWriter
+from laminar.cluster.amplification import AddressProof
+from laminar.cluster.gossip.codec import BASE_BYTES, DIGEST_BYTES_MAX, MessageWriter
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.gossip.messages import (
     BULK,
@@ -18,10 +19,9 @@ from laminar.cluster.gossip.messages import (
     LaneDigest,
     Message,
 )
-from laminar.cluster.gossip.proofs import Proofs
-from laminar.cluster.gossip.sealer import Sealer
 from laminar.cluster.gossip.slot import Slot
 from laminar.cluster.gossip.view import View
+from laminar.cluster.seal import Sealer
 from laminar.config import GossipConfig
 from laminar.model import NodeId
 
@@ -29,7 +29,7 @@ _ANSWERS = {Kind.SYN: Kind.SYN_ACK, Kind.SYN_ACK: Kind.ACK, Kind.ACK: Kind.DELTA
 _NOTHING = LaneDigest(0, 0)
 
 SYN_BYTES_MIN = 160
-"""So that an answer with any node's digest is allowed; see ``unproven_reply_max``."""
+"""So that an answer with any node's digest is allowed; see ``amplification_max``."""
 
 
 class Outgoing(NamedTuple):
@@ -42,17 +42,20 @@ class Outgoing(NamedTuple):
 class Exchange:
     """Writes the messages of one node, within the size of a datagram."""
 
-    def __init__(self, config: GossipConfig, view: View, proofs: Proofs, sealer: Sealer) -> None:
+    def __init__(
+        self, config: GossipConfig, view: View, proof: AddressProof, sealer: Sealer
+    ) -> None:
         self.datagrams_sent = 0
         self.bytes_sent = 0
         self._config = config
         self._view = view
-        self._proofs = proofs
+        self._proof = proof
         self._sealer = sealer
         self._news: dict[NodeId, int] = {}
         """Until which round a node is talked about first."""
         self._round = 0
         self._spread = 1
+        self._overhead_bytes = len(sealer.seal(b""))
 
     def begin_round(self, round_: int, spread: int) -> None:
         """News is talked about first for ``spread`` rounds."""
@@ -61,45 +64,41 @@ class Exchange:
 
     def syn(self, addr: str, now: float, listened: float, rng: Random) -> Outgoing:
         """Begin an exchange with ``addr``."""
-        nonce = rng.randint(1, NONCE_MAX)
-        writer = MessageWriter(
-            Kind.SYN, nonce, 0, self._view.own.digest, self._sealer.payload_bytes_max
-        )
+        largest = self._sealer.payload_bytes_max
+        writer = self.writer(Kind.SYN, addr, b"", largest, now)
         said = {self._view.own.node}
         self.add_news(writer, said, listened, rng)
         self._add_all_in_turn(writer, said, listened)
         writer.pad(SYN_BYTES_MIN)
-        self._proofs.ask(addr, nonce)
-        return self.send(addr, writer, now)
+        return self.send(addr, writer)
 
-    def answer(self, source: str, size: int, message: Message) -> Answer:
-        """Begin the answer to a message of that many bytes."""
-        return Answer(self, self._view, source, size, message)
+    def answer(self, source: str, message: Message) -> Answer:
+        """Begin the answer to a message."""
+        return Answer(self, self._view, source, message)
 
-    def writer(self, kind: Kind, nonce: int, echo: int, limit_bytes: int) -> MessageWriter:
-        """A message that begins with the own digest."""
-        return MessageWriter(kind, nonce, echo, self._view.own.digest, limit_bytes)
-
-    def limits(self, source: str, size: int, now: float) -> tuple[int, int]:
-        """Most datagrams in answer to one of that size, and most bytes of payload in each."""
-        largest = self._sealer.payload_bytes_max
-        if self.knows(source, now):
-            return self._config.delta_datagrams_max, largest
-        return 1, min(largest, self._config.unproven_reply_max * size - self._overhead_bytes)
+    def writer(
+        self, kind: Kind, addr: str, echo: bytes, limit_bytes: int, now: float
+    ) -> MessageWriter:
+        """A message to ``addr`` that begins with the own digest."""
+        cookie = self._proof.cookie(addr, now)
+        return MessageWriter(kind, cookie, echo, self._view.own.digest, limit_bytes)
 
     def knows(self, addr: str, now: float) -> bool:
         """Whether ``addr`` has proven that it receives what is sent there."""
-        return self._proofs.holds(addr, now)
+        return self._proof.is_proven(addr, now)
 
-    def ask(self, addr: str, nonce: int) -> None:
-        """``nonce`` is sent to ``addr`` in an answer."""
-        self._proofs.ask(addr, nonce)
+    def limits(self, source: str, now: float) -> tuple[int, int]:
+        """Most datagrams in an answer to ``source``, and most bytes of payload in each."""
+        largest = self._sealer.payload_bytes_max
+        if self.knows(source, now):
+            return self._config.delta_datagrams_max, largest
+        allowed = self._proof.allowed_bytes(source, now)
+        return 1, min(largest, allowed - self._overhead_bytes)
 
-    def send(self, addr: str, writer: MessageWriter, now: float) -> Outgoing:
+    def send(self, addr: str, writer: MessageWriter) -> Outgoing:
         """Seal a message."""
-        payload = writer.finish()
-        datagram = self._sealer.seal(payload, now)
-        self._overhead_bytes = len(datagram) - len(payload)
+        datagram = self._sealer.seal(writer.finish())
+        self._proof.on_sent(addr, len(datagram))
         self.datagrams_sent += 1
         self.bytes_sent += len(datagram)
         return Outgoing(addr, datagram)
@@ -121,9 +120,6 @@ class Exchange:
                 break
             said.add(node)
 
-    _overhead_bytes = 64
-    """Of the seal; known better once something was sealed."""
-
     def _add_all_in_turn(self, writer: MessageWriter, said: set[NodeId], listened: float) -> None:
         view = self._view
 
@@ -139,13 +135,10 @@ class Exchange:
 class Answer:
     """Gathers what to say to one message, then says it."""
 
-    def __init__(
-        self, exchange: Exchange, view: View, source: str, size: int, message: Message
-    ) -> None:
+    def __init__(self, exchange: Exchange, view: View, source: str, message: Message) -> None:
         self._exchange = exchange
         self._view = view
         self._source = source
-        self._size = size
         self._message = message
         self._said = {digest.node for digest in message.digests}
         self._graves: list[Grave] = []
@@ -163,15 +156,15 @@ class Answer:
         kind = _ANSWERS.get(self._message.kind)
         if kind is None:
             return []
-        datagrams_max, limit_bytes = self._exchange.limits(self._source, self._size, now)
+        datagrams_max, limit_bytes = self._exchange.limits(self._source, now)
         if limit_bytes < BASE_BYTES + DIGEST_BYTES_MAX:
             self._view.drops["small"] += 1
             return []
         asks = kind is Kind.SYN_ACK and not self._exchange.knows(self._source, now)
-        nonce = rng.randint(1, NONCE_MAX)
+        echo = self._message.cookie
         deltas = self._deltas(now, listened)
         out: list[Outgoing] = []
-        writer = self._exchange.writer(kind, nonce, self._message.nonce, limit_bytes)
+        writer = self._exchange.writer(kind, self._source, echo, limit_bytes, now)
         if kind is not Kind.DELTA:
             self._add_digests(writer, kind, bool(deltas), listened, rng)
         while True:
@@ -184,12 +177,10 @@ class Answer:
             if not writer.says_more and (out or not self._must_be(kind)):
                 break
             writer.asks_proof = asks and not out
-            out.append(self._exchange.send(self._source, writer, now))
+            out.append(self._exchange.send(self._source, writer))
             if not deltas or len(out) >= datagrams_max:
                 break
-            writer = self._exchange.writer(Kind.DELTA, nonce, self._message.nonce, limit_bytes)
-        if kind is Kind.SYN_ACK:
-            self._exchange.ask(self._source, nonce)
+            writer = self._exchange.writer(Kind.DELTA, self._source, echo, limit_bytes, now)
         return out
 
     def _must_be(self, kind: Kind) -> bool:

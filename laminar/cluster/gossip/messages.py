@@ -100,10 +100,10 @@ class Message:
     """One datagram. Its first digest is the sender's own."""
 
     kind: Kind
-    nonce: int
+    cookie: bytes
     """To be echoed by the answer, which thereby proves that its sender is where it says."""
-    echo: int
-    """The nonce of the message that this one answers; 0 when it answers none."""
+    echo: bytes
+    """The cookie of the message that this one answers; empty when it answers none."""
     digests: Sequence[Digest]
     deltas: Sequence[LaneDelta] = ()
     graves: Sequence[Grave] = ()
