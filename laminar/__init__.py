@@ -29,7 +29,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
-    from laminar.config import EtcdConfig, ShuffleConfig, TlsConfig
+    from laminar.cluster.gossip.agent import GossipAgent
+    from laminar.cluster.gossip.kv import GossipKv
+    from laminar.cluster.gossip.member import Member, MemberState
+    from laminar.config import EtcdConfig, GossipConfig, ShuffleConfig, TlsConfig
     from laminar.errors import (
         BatchTooLargeError,
         ChannelEndedError,
@@ -99,7 +102,10 @@ __version__ = "0.1.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
-    "laminar.config": ("EtcdConfig", "ShuffleConfig", "TlsConfig"),
+    "laminar.cluster.gossip.agent": ("GossipAgent",),
+    "laminar.cluster.gossip.kv": ("GossipKv",),
+    "laminar.cluster.gossip.member": ("Member", "MemberState"),
+    "laminar.config": ("EtcdConfig", "GossipConfig", "ShuffleConfig", "TlsConfig"),
     "laminar.errors": (
         "BatchTooLargeError",
         "ChannelEndedError",
@@ -188,6 +194,9 @@ __all__ = [
     "EtcdConfig",
     "Exchange",
     "FanOutError",
+    "GossipAgent",
+    "GossipConfig",
+    "GossipKv",
     "HandshakeRefusedError",
     "HashPartitioner",
     "InMemoryKv",
@@ -199,6 +208,8 @@ __all__ = [
     "KvUnavailableError",
     "LaminarError",
     "LocalError",
+    "Member",
+    "MemberState",
     "Message",
     "NoCreditError",
     "NodeId",

@@ -368,6 +368,9 @@ class GossipConfig:
     incarnation_ahead_s: float = 86_400.0
     """How far an incarnation may be ahead of the clock, or of the one before it."""
 
+    resolve_interval_s: float = 5.0
+    """How often a node that knows nobody looks up the addresses of its seeds."""
+
     leave_timeout_s: float = 2.0
     """Longest time that leaving waits until somebody has heard of it."""
 
