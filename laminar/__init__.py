@@ -12,9 +12,9 @@ Where things are, from the top; an import only ever points down::
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
                           session, authentication, aligner, hashing, partition,
                           placement. Drivers: sender, receiver, exchange
-    laminar.cluster       discovery: the KV protocol, in memory and on etcd. Pure: watch, seal,
-                          keyring, replay, tenure, amplification
-    laminar.net           streams, TLS; the only place that touches a socket
+    laminar.cluster       discovery: the KV protocol, in memory and on etcd; gossip. Pure: watch,
+                          seal, keyring, replay, tenure, amplification, gossip but its drivers
+    laminar.net           streams, datagrams, TLS; the only place that touches a socket
     laminar.config        limits and settings, each with its unit in its name
     laminar.model         the vocabulary: NodeId, VNode, Epoch, CheckpointBarrier, ...
     laminar.errors        every error, as one tree

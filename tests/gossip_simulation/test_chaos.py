@@ -7,7 +7,7 @@ import pytest
 from laminar.testing.datagrams import FAULTS
 from tests.gossip_simulation.plan import Plan
 
-SEEDS = 160
+SEEDS = 200
 BLOCK = 20
 
 struck = Counter()
