@@ -3,6 +3,7 @@
 #   make demo      repartition six million rows and check the result with another engine
 #   make test      run the tests
 #   make simulate  run 50,000 seeds of the fabric's simulator, for every night
+#   make simulate-gossip  run 10,000 seeds of the gossip's simulator, and a thousand nodes
 #   make check     format, lint, types, layers
 #   make bench     run the comparisons with other systems
 #   make fuzz      look for bytes of a stranger that break something
@@ -21,6 +22,7 @@ WHEEL_PYTEST_ARGS ?= -m "not slow"
 BENCH_ARGS ?=
 # The first seed, and the first one not to run.
 SEEDS ?= 0 50000
+GOSSIP_SEEDS ?= 0 10000
 JOBS ?= 2
 # Seconds for each target; more of its options in FUZZ_ARGS.
 FUZZ_SECONDS ?= 60
@@ -36,7 +38,7 @@ WHEEL_DIR := $(BUILD)/wheel
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-wheel simulate check bench fuzz fmt requirements clean
+.PHONY: help demo test test-wheel simulate simulate-gossip check bench fuzz fmt requirements clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -120,6 +122,10 @@ test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
 
 simulate: $(VENV)/dev/.ready
 	$(DEV)/python -m tests.simulation $(SEEDS) --jobs $(JOBS)
+
+simulate-gossip: $(VENV)/dev/.ready
+	$(DEV)/python -m tests.gossip_simulation $(GOSSIP_SEEDS) --jobs $(JOBS)
+	LAMINAR_THOUSAND_NODES=1 $(DEV)/python -m pytest tests/gossip_simulation/test_convergence.py
 
 # --- check -------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ Where things are, from the top; an import only ever points down::
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
                           session, authentication, aligner, hashing, partition,
                           placement. Drivers: sender, receiver, exchange
-    laminar.cluster       discovery: the KV protocol, in memory and on etcd. Pure: watch, seal,
-                          keyring, replay, tenure, amplification
-    laminar.net           streams, TLS; the only place that touches a socket
+    laminar.cluster       discovery: the KV protocol, in memory and on etcd; gossip. Pure: watch,
+                          seal, keyring, replay, tenure, amplification, gossip but its drivers
+    laminar.net           streams, datagrams, TLS; the only place that touches a socket
     laminar.config        limits and settings, each with its unit in its name
     laminar.model         the vocabulary: NodeId, VNode, Epoch, CheckpointBarrier, ...
     laminar.errors        every error, as one tree
@@ -29,7 +29,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
-    from laminar.config import EtcdConfig, ShuffleConfig, TlsConfig
+    from laminar.cluster.gossip.agent import GossipAgent
+    from laminar.cluster.gossip.kv import GossipKv
+    from laminar.cluster.gossip.member import Member, MemberState
+    from laminar.config import EtcdConfig, GossipConfig, ShuffleConfig, TlsConfig
     from laminar.errors import (
         BatchTooLargeError,
         ChannelEndedError,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         LaminarError,
         LocalError,
         NoCreditError,
+        NodeIdTakenError,
         OutputError,
         PeerLostError,
         PeerRestartedError,
@@ -98,7 +102,10 @@ __version__ = "0.1.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
-    "laminar.config": ("EtcdConfig", "ShuffleConfig", "TlsConfig"),
+    "laminar.cluster.gossip.agent": ("GossipAgent",),
+    "laminar.cluster.gossip.kv": ("GossipKv",),
+    "laminar.cluster.gossip.member": ("Member", "MemberState"),
+    "laminar.config": ("EtcdConfig", "GossipConfig", "ShuffleConfig", "TlsConfig"),
     "laminar.errors": (
         "BatchTooLargeError",
         "ChannelEndedError",
@@ -113,6 +120,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "LaminarError",
         "LocalError",
         "NoCreditError",
+        "NodeIdTakenError",
         "OutputError",
         "PeerLostError",
         "PeerRestartedError",
@@ -186,6 +194,9 @@ __all__ = [
     "EtcdConfig",
     "Exchange",
     "FanOutError",
+    "GossipAgent",
+    "GossipConfig",
+    "GossipKv",
     "HandshakeRefusedError",
     "HashPartitioner",
     "InMemoryKv",
@@ -197,9 +208,12 @@ __all__ = [
     "KvUnavailableError",
     "LaminarError",
     "LocalError",
+    "Member",
+    "MemberState",
     "Message",
     "NoCreditError",
     "NodeId",
+    "NodeIdTakenError",
     "OutputError",
     "Partitioner",
     "PeerEvent",

@@ -311,3 +311,73 @@ class EtcdConfig:
                 raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
         if self.backoff_initial_s > self.backoff_max_s:
             raise ConfigError("backoff_initial_s must not exceed backoff_max_s")
+
+
+@dataclass(frozen=True, slots=True)
+class GossipConfig:
+    """Settings of the gossip. All nodes of a cluster should have the same.
+
+    Raises :class:`~laminar.errors.ConfigError` when a value is out of range.
+    """
+
+    interval_s: float = 0.5
+    """Pause between two rounds. Everything about who is alive is in proportion to it."""
+
+    fanout_max: int = 3
+    """How many live nodes are talked to in a round."""
+
+    priority_prefixes: tuple[str, ...] = ("gossip:", "shuffle:addr")
+    """Keys that begin with one of these travel before all others of any node."""
+
+    phi_threshold: float = 8.0
+    """A silence that happens once in 10 to the power of this makes a node suspect."""
+
+    silence_intervals_max: int = 10
+    """A silence this many times as long as usual is suspicious, however irregular a node was."""
+
+    suspicion_intervals_max: int = 6
+    """How many intervals a suspect has to show itself; more in clusters of more than ten."""
+
+    direct_evidence_s: float = 5.0
+    """How long what this node saw for itself counts for more than what it was told."""
+
+    forget_s: float = 600.0
+    """A node that has been dead or gone this long is forgotten."""
+
+    tombstone_s: float = 300.0
+    """How long a deletion is kept. Who was away for longer takes a whole copy again."""
+
+    tombstones_max: int = 1024
+    """Most deletions kept of one lane of a node; the oldest go early."""
+
+    nodes_max: int = 8192
+    """Most nodes known at once, the dead ones included; further ones are ignored."""
+
+    graves_max: int = 16384
+    """Most forgotten nodes remembered, so that they do not come back by rumour."""
+
+    keys_max: int = 4096
+    """Most keys of one node, deleted ones included."""
+
+    slot_bytes_max: int = 1 * MIB
+    """Most bytes of keys and values of one node."""
+
+    delta_datagrams_max: int = 8
+    """Most datagrams in answer to one, once the other side's address has proven itself."""
+
+    incarnation_ahead_s: float = 86_400.0
+    """How far an incarnation may be ahead of the clock, or of the one before it."""
+
+    resolve_interval_s: float = 5.0
+    """How often a node that knows nobody looks up the addresses of its seeds."""
+
+    leave_timeout_s: float = 2.0
+    """Longest time that leaving waits until somebody has heard of it."""
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if limit.name.endswith(("_bytes_max", "_max", "_s", "_threshold")) and not value > 0:
+                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
+        if self.phi_threshold > 100:
+            raise ConfigError(f"phi_threshold must be at most 100, got {self.phi_threshold!r}")

@@ -11,7 +11,8 @@
     │   ├── ChannelEndedError      data after ``End`` on the same channel
     │   ├── BatchTooLargeError     one row does not fit the largest frame
     │   ├── SchemaError            a schema cannot travel, or changed where it must not
-    │   └── UnsupportedKeyError    a key column is missing or cannot be hashed
+    │   ├── UnsupportedKeyError    a key column is missing or cannot be hashed
+    │   └── NodeIdTakenError       another live node has this one's id and came later
     ├── RemoteError                the peer, or the network between us
     │   ├── PeerUnreachableError   no connection could be made in time
     │   ├── PeerLostError          a connection died and did not come back in time
@@ -80,6 +81,10 @@ class SchemaError(LocalError, ValueError):
 
 class UnsupportedKeyError(LocalError, ValueError):
     """A key column does not exist, or its type has no place in the hash contract."""
+
+
+class NodeIdTakenError(LocalError):
+    """Another live node has the same id and started later; this one has stopped."""
 
 
 class RemoteError(LaminarError):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laminar.config import DatagramConfig, EtcdConfig, ShuffleConfig, TlsConfig
+from laminar.config import DatagramConfig, EtcdConfig, GossipConfig, ShuffleConfig, TlsConfig
 from laminar.errors import ConfigError
 
 LIMITS = [
@@ -174,3 +174,20 @@ def test_settings_of_etcd_are_checked(settings, message):
     EtcdConfig()
     with pytest.raises(ConfigError, match=message):
         EtcdConfig(**settings)
+
+
+GOSSIP_LIMITS = [
+    field.name for field in dataclasses.fields(GossipConfig) if field.name != "priority_prefixes"
+]
+
+
+@pytest.mark.parametrize("name", GOSSIP_LIMITS)
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_gossip_limits_are_greater_than_zero(name, value):
+    with pytest.raises(ConfigError, match=name):
+        GossipConfig(**{name: value})
+
+
+def test_a_threshold_that_no_silence_reaches_is_refused():
+    with pytest.raises(ConfigError, match="at most 100"):
+        GossipConfig(phi_threshold=101)

@@ -47,11 +47,20 @@ class ClusterKv(Protocol):
         """The node whose slot :meth:`write` and :meth:`delete` change."""
         ...
 
+    @property
+    def value_bytes_max(self) -> int:
+        """Bytes of the largest value, as UTF-8, that :meth:`write` takes whatever the key.
+
+        At most ``VALUE_BYTES_MAX``.
+        """
+        ...
+
     async def write(self, key: str, value: str) -> None:
         """Set ``key`` in the own slot.
 
         Raises :class:`~laminar.errors.ConfigError` when the key or the value breaks
-        :func:`check_key` or :func:`check_value`; nothing is written then.
+        :func:`check_key` or :func:`check_value`, or is too large for this store; nothing is
+        written then.
         """
         ...
 

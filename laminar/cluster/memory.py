@@ -8,7 +8,7 @@ from typing import Self
 
 from anyio.lowlevel import checkpoint
 
-from laminar.cluster.kv import KvEvent, check_key, check_value
+from laminar.cluster.kv import VALUE_BYTES_MAX, KvEvent, check_key, check_value
 from laminar.cluster.watcher import Watcher
 from laminar.model import NodeId, node_id
 
@@ -54,6 +54,11 @@ class InMemoryKv:
     def local_node(self) -> NodeId:
         """The node whose slot this handle writes."""
         return self._node
+
+    @property
+    def value_bytes_max(self) -> int:
+        """Bytes of the largest value."""
+        return VALUE_BYTES_MAX
 
     async def write(self, key: str, value: str) -> None:
         """Set ``key`` in the own slot; see :meth:`ClusterKv.write`."""

@@ -1,1 +1,1 @@
-"""Streams: the only place that touches a socket."""
+"""Streams and datagrams: the only place that touches a socket."""

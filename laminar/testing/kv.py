@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import anyio
 
-from laminar.cluster.kv import KEY_LENGTH_MAX, VALUE_BYTES_MAX, ClusterKv, KvEvent
+from laminar.cluster.kv import KEY_LENGTH_MAX, ClusterKv, KvEvent
 from laminar.errors import ClosedError, ConfigError
 from laminar.model import NodeId, node_id
 
@@ -200,11 +200,16 @@ async def limits_are_enforced(kvs: KvCluster) -> None:
     """Keys and values fit exactly or are refused with nothing written."""
     kv = kvs[A]
     longest_key = "k" * KEY_LENGTH_MAX
-    largest_value = "ä" * (VALUE_BYTES_MAX // 2)
+    largest_value = "ä" * (kv.value_bytes_max // 2) + "x" * (kv.value_bytes_max % 2)
     await kv.write(longest_key, largest_value)
     _expect(await kv.read_from(A, longest_key), largest_value)
     await kv.delete(longest_key)
-    refused = [("", "v"), (longest_key + "k", "v"), ("k", largest_value + "x"), ("k", "\ud800")]
+    refused = [
+        ("", "v"),
+        (longest_key + "k", "v"),
+        (longest_key, largest_value + "x"),
+        ("k", "\ud800"),
+    ]
     for key, value in refused:
         try:
             await kv.write(key, value)

@@ -19,7 +19,7 @@ from laminar.cluster.etcd.messages import Change, page, text
 from laminar.cluster.etcd.reading import read_all
 from laminar.cluster.etcd.slot import EtcdSlot
 from laminar.cluster.etcd.statistics import EtcdCounters, EtcdStatistics
-from laminar.cluster.kv import KvEvent, check_key, check_value
+from laminar.cluster.kv import VALUE_BYTES_MAX, KvEvent, check_key, check_value
 from laminar.cluster.watcher import Watcher
 from laminar.config import EtcdConfig
 from laminar.errors import ClosedError, KvRefusedError, KvUnavailableError, ProtocolError
@@ -79,6 +79,11 @@ class EtcdKv:
     def local_node(self) -> NodeId:
         """The node whose slot this handle writes."""
         return self._node
+
+    @property
+    def value_bytes_max(self) -> int:
+        """Bytes of the largest value."""
+        return VALUE_BYTES_MAX
 
     async def __aenter__(self) -> Self:
         """Take a lease."""

@@ -1,0 +1,335 @@
+"""The driver of the gossip: a socket, a clock and chance for a :class:`GossipCore`."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from laminar.cluster.amplification import SECRET_BYTES, AddressProof
+from laminar.cluster.gossip.core import GossipCore
+from laminar.cluster.gossip.exchange import Outgoing
+from laminar.cluster.gossip.identity import start_incarnation
+from laminar.cluster.gossip.kv import GossipKv
+from laminar.cluster.gossip.member import Member
+from laminar.cluster.gossip.members import MemberWatches
+from laminar.cluster.gossip.statistics import GossipStatistics
+from laminar.cluster.keyring import Keyring
+from laminar.cluster.kv import KvEvent
+from laminar.cluster.seal import LIFE_BYTES, DatagramSealer, SealStatistics
+from laminar.config import DatagramConfig, GossipConfig
+from laminar.errors import (
+    ClosedError,
+    ConfigError,
+    NodeIdTakenError,
+    StreamBrokenError,
+    StreamError,
+)
+from laminar.model import Incarnation, NodeId, node_id
+from laminar.net.datagram import DatagramNetwork, DatagramSocket
+from laminar.net.tasks import leave
+from laminar.net.tcp import parse_addr
+from laminar.net.udp import UdpNetwork
+
+FAREWELL_TICKS = 5
+"""A node that leaves ticks this many times as often, so that it need not stay for long."""
+
+
+class GossipAgent:
+    """One node's part in the gossip, over UDP.
+
+    ::
+
+        async with GossipAgent("a", "10.0.0.1:7946", seeds=["seed.example:7946"]) as agent:
+            await agent.kv.write("greeting", "hello")
+            async with agent.watch_members() as members:
+                async for member in members: ...
+
+    Leaving the block says goodbye, and waits until somebody has heard it or
+    ``leave_timeout_s`` is over.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        listen: str,
+        *,
+        seeds: Sequence[str] = (),
+        advertise: str | None = None,
+        cluster: str = "laminar",
+        keyring: Keyring | None = None,
+        last_incarnation: int = 0,
+        config: GossipConfig | None = None,
+        datagrams: DatagramConfig | None = None,
+        network: DatagramNetwork | None = None,
+    ) -> None:
+        """Prepare ``node`` to gossip at ``listen`` (``host:port``; port 0: any).
+
+        ``seeds`` are addresses or DNS names with ports; one that answers is enough.
+        ``advertise`` is where others reach this node, if not at the address that it listens on.
+        ``keyring`` protects the datagrams; without one anybody can take part.
+        ``last_incarnation`` is that of the node's last life, if the caller has kept it.
+
+        Raises :class:`~laminar.errors.ConfigError` when ``node`` or an address is not valid.
+        """
+        self._node = node_id(node)
+        self._listen = listen
+        self._advertise = advertise
+        for addr in (listen, *seeds, *([advertise] if advertise else [])):
+            parse_addr(addr)
+        self._seeds = tuple(seeds)
+        self._cluster = cluster
+        self._keyring = keyring
+        self._last_incarnation = last_incarnation
+        self._config = config if config is not None else GossipConfig()
+        self._datagrams = datagrams if datagrams is not None else DatagramConfig()
+        self._network: DatagramNetwork = network if network is not None else UdpNetwork()
+        self._rng = random.Random()
+        self._errors: Counter[str] = Counter()
+        self._watches = MemberWatches()
+        self._stack = AsyncExitStack()
+        self._socket: DatagramSocket | None = None
+        self._core: GossipCore | None = None
+        self._kv: GossipKv | None = None
+        self._sealer: DatagramSealer | None = None
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Bind, and begin to look for others.
+
+        Raises :class:`~laminar.errors.StreamBrokenError` when the address cannot be bound, and
+        :class:`~laminar.errors.ConfigError` when others could not reach it.
+        """
+        if self._socket is not None:
+            raise ClosedError("a GossipAgent is entered only once")
+        self._socket = sock = await self._network.bind(self._listen)
+        try:
+            self._core = core = self._make_core(self._advertise or sock.local_addr)
+            self._kv = GossipKv(core, self._hand_out)
+            await self._resolve_seeds(core)
+            tasks = await self._stack.enter_async_context(anyio.create_task_group())
+        except BaseException:
+            sock.close()
+            raise
+        self._tasks = tasks
+        self._stopped = anyio.Event()
+        self._hand_out()
+        tasks.start_soon(self._receive_loop, sock)
+        tasks.start_soon(self._tick_loop)
+        tasks.start_soon(self._resolve_loop)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._say_goodbye()
+        finally:
+            self._stopped.set()
+            self._tasks.cancel_scope.cancel()
+            try:
+                await leave(self._stack, exc)
+            finally:
+                self._require_socket().close()
+
+    # -- what users want --------------------------------------------------------------------------
+
+    @property
+    def kv(self) -> GossipKv:
+        """The keys of all nodes."""
+        if self._kv is None:
+            raise ClosedError("a GossipAgent has a KV inside its `async with` block")
+        return self._kv
+
+    @property
+    def local_addr(self) -> str:
+        """Where it listens, ``host:port``."""
+        return self._require_socket().local_addr
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """That of this life, which may grow. Keep it, and give it to the next one."""
+        return self._require_core().incarnation
+
+    def members(self) -> dict[NodeId, Member]:
+        """All nodes that are known, this one included."""
+        return self._require_core().members()
+
+    def watch_members(self) -> AbstractAsyncContextManager[AsyncIterator[Member]]:
+        """Follow the members, beginning with those that are known; it tells changes only.
+
+        A watcher that lags gets one event for each member that changed, the newest. A member
+        that is forgotten is not told: it was gone for long.
+        """
+        return self._watches.watch(self.members())
+
+    def reachable(self, node: NodeId) -> None:
+        """``node`` was just heard of otherwise, say over a data connection."""
+        self._require_core().reachable(node, anyio.current_time())
+        self._hand_out()
+
+    def unreachable(self, node: NodeId) -> None:
+        """``node`` could just not be reached otherwise."""
+        self._require_core().unreachable(node, anyio.current_time())
+        self._hand_out()
+
+    @property
+    def error(self) -> NodeIdTakenError | None:
+        """Why the gossip of this node has stopped, if it has."""
+        return self._require_core().error
+
+    async def wait_stopped(self) -> NodeIdTakenError:
+        """Wait until the gossip of this node stops for good, and return why."""
+        await self._stopped.wait()
+        error = self.error
+        if error is None:
+            raise ClosedError("this GossipAgent was closed")
+        return error
+
+    def statistics(self) -> GossipStatistics:
+        """A snapshot."""
+        return self._require_core().statistics()
+
+    def seal_statistics(self) -> SealStatistics:
+        """A snapshot of what protects the datagrams."""
+        if self._sealer is None:
+            raise ClosedError("a GossipAgent has statistics inside its `async with` block")
+        return self._sealer.statistics()
+
+    @property
+    def network_errors(self) -> dict[str, int]:
+        """How often the system refused to ``send``, ``receive`` or ``resolve``."""
+        return dict(self._errors)
+
+    # -- tasks ------------------------------------------------------------------------------------
+
+    async def _receive_loop(self, sock: DatagramSocket) -> None:
+        core = self._require_core()
+        while True:
+            try:
+                source, datagram = await sock.receive()
+            except StreamBrokenError:
+                self._errors["receive"] += 1
+                await anyio.sleep(self._config.interval_s / 10)  # an error that stays must not spin
+                continue
+            outgoing = core.on_datagram(source, datagram, anyio.current_time(), self._rng)
+            self._hand_out()
+            await self._send(outgoing)
+
+    async def _tick_loop(self) -> None:
+        due = anyio.current_time()
+        while True:
+            await self._tick()
+            # Not in step with others; and a late tick is not made up for by hasty ones.
+            due = max(due, anyio.current_time() - self._config.interval_s)
+            due += self._config.interval_s * self._rng.uniform(0.95, 1.05)
+            await anyio.sleep_until(due)
+
+    async def _resolve_loop(self) -> None:
+        """Look the seeds up again while nobody is there: their addresses may have changed."""
+        core = self._require_core()
+        while True:
+            await anyio.sleep(self._config.resolve_interval_s)
+            if core.alone:
+                await self._resolve_seeds(core)
+
+    async def _tick(self) -> None:
+        outgoing = self._require_core().on_tick(anyio.current_time(), self._rng)
+        self._hand_out()
+        await self._send(outgoing)
+
+    async def _send(self, outgoing: Sequence[Outgoing]) -> None:
+        sock = self._require_socket()
+        for addr, datagram in outgoing:
+            try:
+                await sock.send_to(addr, datagram)
+            except StreamBrokenError:
+                self._errors["send"] += 1
+
+    async def _say_goodbye(self) -> None:
+        """Tell some nodes that this one leaves, and wait for one to have heard it."""
+        core = self._require_core()
+        if core.alone or core.error is not None:
+            return
+        with anyio.move_on_after(self._config.leave_timeout_s):
+            core.leave(anyio.current_time())
+            while not core.farewells:
+                await self._tick()
+                await anyio.sleep(self._config.interval_s / FAREWELL_TICKS)
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _make_core(self, addr: str) -> GossipCore:
+        host, _ = parse_addr(addr)
+        if _is_unspecified(host):
+            raise ConfigError(
+                f"others cannot reach {addr}: give the address that they can reach as `advertise`"
+            )
+        self._sealer = DatagramSealer(
+            self._cluster,
+            self._node,
+            secrets.token_bytes(LIFE_BYTES),
+            self._keyring,
+            self._datagrams,
+        )
+        wall_ns = time.time_ns()
+        return GossipCore(
+            self._node,
+            addr,
+            start_incarnation(wall_ns, self._last_incarnation),
+            self._sealer,
+            AddressProof(secrets.token_bytes(SECRET_BYTES), self._datagrams),
+            self._config,
+            wall_ns=wall_ns,
+            now=anyio.current_time(),
+        )
+
+    async def _resolve_seeds(self, core: GossipCore) -> None:
+        found: list[str] = []
+        for seed in self._seeds:
+            try:
+                found += await self._network.resolve(seed)
+            except StreamError:
+                self._errors["resolve"] += 1
+        if found or not self._seeds:
+            core.set_seeds(tuple(dict.fromkeys(found)))
+
+    def _hand_out(self) -> None:
+        """Tell whoever wants to know what has changed."""
+        core = self._require_core()
+        for event in core.take_events():
+            if isinstance(event, KvEvent):
+                self.kv.changed(event)
+            else:
+                self._watches.changed(event)
+        if core.error is not None:
+            self._stopped.set()
+
+    def _require_core(self) -> GossipCore:
+        if self._core is None:
+            raise ClosedError("a GossipAgent works inside its `async with` block")
+        return self._core
+
+    def _require_socket(self) -> DatagramSocket:
+        if self._socket is None:
+            raise ClosedError("a GossipAgent has an address inside its `async with` block")
+        return self._socket
+
+
+def _is_unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

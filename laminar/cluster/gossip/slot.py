@@ -1,0 +1,110 @@
+"""All that one node knows of another, or of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from laminar.cluster.gossip.lane import Lane
+from laminar.cluster.gossip.liveness import Liveness
+from laminar.cluster.gossip.member import Member, MemberState
+from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest
+from laminar.model import Incarnation, NodeId
+
+RESERVED_PREFIX: Final = "gossip:"
+"""Keys that the gossip keeps for itself; nobody else sees or writes them."""
+
+ADDR_KEY: Final = "gossip:addr"
+"""Where a node gossips, as ``host:port``."""
+
+LEFT_KEY: Final = "gossip:left"
+"""There once a node has said goodbye."""
+
+
+class Slot:
+    """One life of a node: its keys, its heartbeat, and how it seems to be."""
+
+    __slots__ = (
+        "bulk",
+        "heartbeat",
+        "incarnation",
+        "liveness",
+        "node",
+        "priority",
+        "reached_until",
+        "since",
+        "state",
+        "unreached_until",
+    )
+
+    def __init__(
+        self, node: NodeId, incarnation: Incarnation, heartbeat: int, liveness: Liveness
+    ) -> None:
+        self.node = node
+        self.incarnation = incarnation
+        self.heartbeat = heartbeat
+        self.priority = Lane()
+        self.bulk = Lane()
+        self.liveness = liveness
+        self.state = MemberState.JOINING
+        self.since = liveness.heard
+        """Since when it has been in that state."""
+        self.reached_until = self.unreached_until = -1.0
+        """Until when direct evidence for or against it counts."""
+
+    def lane(self, number: int) -> Lane:
+        """The lane of that number."""
+        return self.priority if number == PRIORITY else self.bulk
+
+    def lanes(self) -> tuple[tuple[int, Lane], tuple[int, Lane]]:
+        """Both lanes with their numbers, the one that travels first being first."""
+        return ((PRIORITY, self.priority), (BULK, self.bulk))
+
+    @property
+    def digest(self) -> Digest:
+        priority, bulk = self.priority, self.bulk
+        return Digest(
+            self.node,
+            self.incarnation,
+            self.heartbeat,
+            priority.max_version,
+            priority.gc_version,
+            bulk.max_version,
+            bulk.gc_version,
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all keys and values."""
+        return self.priority.size_bytes + self.bulk.size_bytes
+
+    @property
+    def keys(self) -> int:
+        """Number of keys, deleted ones included."""
+        return len(self.priority) + len(self.bulk)
+
+    def read(self, key: str, now: float) -> str | None:
+        """What ``key`` reads as."""
+        value = self.priority.read(key, now)
+        return self.bulk.read(key, now) if value is None else value
+
+    def items(self, now: float) -> Iterator[tuple[str, str]]:
+        """Every key that is there, with its value."""
+        yield from self.priority.items(now)
+        yield from self.bulk.items(now)
+
+    @property
+    def addr(self) -> str | None:
+        """Where the node gossips, if that is known."""
+        entry = self.priority.entry(ADDR_KEY)
+        return None if entry is None else entry.value
+
+    @property
+    def left(self) -> bool:
+        """Whether the node said goodbye."""
+        entry = self.priority.entry(LEFT_KEY)
+        return entry is not None and entry.value is not None
+
+    @property
+    def member(self) -> Member:
+        return Member(self.node, self.incarnation, self.state, self.addr)

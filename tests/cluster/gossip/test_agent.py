@@ -1,0 +1,201 @@
+"""The driver: agents over real UDP on every event loop."""
+
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import pytest
+
+from laminar.cluster.gossip.agent import GossipAgent
+from laminar.cluster.gossip.member import MemberState
+from laminar.cluster.keyring import Keyring
+from laminar.config import GossipConfig
+from laminar.errors import ClosedError, ConfigError, NodeIdTakenError, StreamBrokenError
+from laminar.net.udp import UdpNetwork
+from tests.wiring import eventually, free_addr, limited
+
+QUICK = GossipConfig(interval_s=0.01)
+KEY = bytes(range(32))
+
+
+@asynccontextmanager
+async def agents(*names, **settings):
+    """One seed, and the others know it."""
+    async with AsyncExitStack() as stack:
+        started = []
+        for name in names:
+            seeds = [started[0].local_addr] if started else []
+            agent = GossipAgent(name, "127.0.0.1:0", seeds=seeds, config=QUICK, **settings)
+            started.append(await stack.enter_async_context(agent))
+        yield started
+
+
+def states(agent):
+    return {node: member.state for node, member in agent.members().items()}
+
+
+@limited
+async def test_one_seed_is_enough():
+    async with agents("a", "b", "c") as cluster:
+        alive = dict.fromkeys("abc", MemberState.ALIVE)
+        await eventually(lambda: all(states(agent) == alive for agent in cluster))
+        addrs = {agent._node: agent.local_addr for agent in cluster}
+        for agent in cluster:
+            await eventually(
+                lambda agent=agent: (
+                    {name: member.addr for name, member in agent.members().items()} == addrs
+                )
+            )
+
+
+@limited
+async def test_a_key_is_asked_for():
+    async with agents("a", "b", keyring=Keyring([KEY])) as (a, b):
+        await eventually(lambda: states(b).get("a") is MemberState.ALIVE)
+        stranger = GossipAgent("c", "127.0.0.1:0", seeds=[a.local_addr], config=QUICK)
+        async with stranger:
+            await eventually(lambda: a.seal_statistics().refused.get("unsealed", 0) > 3)
+            assert states(stranger) == {"c": MemberState.JOINING}
+        assert "c" not in a.members()
+
+
+@limited
+async def test_leaving_is_told():
+    async with agents("a") as (a,), a.watch_members() as members:
+        async with GossipAgent("b", "127.0.0.1:0", seeds=[a.local_addr], config=QUICK) as b:
+            await eventually(lambda: states(a).get("b") is MemberState.ALIVE and len(states(b)) > 1)
+        while (member := await anext(members)).state is not MemberState.LEFT:
+            assert member.state is not MemberState.SUSPECT
+        assert member.node == "b"
+        assert b.statistics().rounds < 100
+
+
+class Deaf:
+    """A network whose sockets can fall silent, as a process does that was killed."""
+
+    def __init__(self):
+        self.silent = False
+        self._network = UdpNetwork()
+
+    async def bind(self, addr):
+        self._socket = await self._network.bind(addr)
+        return self
+
+    async def resolve(self, addr):
+        return await self._network.resolve(addr)
+
+    @property
+    def local_addr(self):
+        return self._socket.local_addr
+
+    async def send_to(self, addr, datagram):
+        if not self.silent:
+            await self._socket.send_to(addr, datagram)
+
+    async def receive(self):
+        while True:
+            received = await self._socket.receive()
+            if not self.silent:
+                return received
+
+    def close(self):
+        self._socket.close()
+
+
+@limited
+async def test_a_silent_node_is_taken_for_dead_and_back_when_it_speaks():
+    network = Deaf()
+    config = GossipConfig(interval_s=0.01, leave_timeout_s=0.01)
+    async with agents("a", "b") as (a, b):
+        deaf = GossipAgent("c", "127.0.0.1:0", seeds=[a.local_addr], config=config, network=network)
+        async with deaf:
+            await eventually(lambda: states(b).get("c") is MemberState.ALIVE)
+            network.silent = True
+            await eventually(lambda: states(a)["c"] is states(b)["c"] is MemberState.DEAD)
+            network.silent = False
+            await eventually(lambda: states(a)["c"] is states(b)["c"] is MemberState.ALIVE)
+
+
+@limited
+async def test_direct_evidence_counts_for_more_than_rumour():
+    async with agents("a", "b") as (a, b):
+        await eventually(lambda: states(a).get("b") is MemberState.ALIVE)
+        a.unreachable("b")
+        assert states(a)["b"] is MemberState.SUSPECT
+        beats = a.statistics().rounds
+        await eventually(lambda: a.statistics().rounds > beats + 20)
+        assert states(a)["b"] is MemberState.SUSPECT
+        a.reachable("b")
+        assert states(a)["b"] is MemberState.ALIVE
+        assert b.statistics().suspicions == 0
+
+
+@limited
+async def test_the_later_of_two_with_one_id_stays():
+    async with agents("a", "b") as (a, first):
+        await eventually(lambda: states(a).get("b") is MemberState.ALIVE)
+        await eventually(lambda: first.statistics().rounds > 25)
+        async with GossipAgent("b", "127.0.0.1:0", seeds=[a.local_addr], config=QUICK) as second:
+            error = await first.wait_stopped()
+            assert isinstance(error, NodeIdTakenError)
+            assert "another live node has the id 'b' and started later" in str(error)
+            with pytest.raises(NodeIdTakenError):
+                await first.kv.write("k", "1")
+            await second.kv.write("k", "2")
+            await eventually(lambda: a.members()["b"].addr == second.local_addr)
+            assert second.error is None
+            assert second.incarnation > first.incarnation
+
+
+@limited
+async def test_seeds_are_looked_up_again_while_nobody_is_there():
+    class Changing(UdpNetwork):
+        answers = ()
+
+        async def resolve(self, addr):
+            if not self.answers:
+                raise StreamBrokenError("no such name")
+            return list(self.answers)
+
+    network = Changing()
+    config = GossipConfig(interval_s=0.01, resolve_interval_s=0.02)
+    async with agents("a") as (a,):
+        b = GossipAgent("b", "127.0.0.1:0", seeds=["seed:1"], config=config, network=network)
+        async with b:
+            await eventually(lambda: b.network_errors.get("resolve", 0) > 2)
+            assert states(b) == {"b": MemberState.JOINING}
+            network.answers = (a.local_addr,)
+            await eventually(lambda: states(b).get("a") is MemberState.ALIVE)
+
+
+@limited
+async def test_an_address_that_nobody_can_reach_is_refused():
+    with pytest.raises(ConfigError, match="advertise"):
+        async with GossipAgent("a", "0.0.0.0:0"):
+            pass
+    addr = free_addr()
+    async with GossipAgent("a", "0.0.0.0:0", advertise=addr) as agent:
+        assert agent.members()["a"].addr == addr
+
+
+@limited
+async def test_it_works_inside_its_block_only():
+    agent = GossipAgent("a", "127.0.0.1:0")
+    for use in (lambda: agent.kv, lambda: agent.local_addr, agent.members, agent.statistics):
+        with pytest.raises(ClosedError):
+            use()
+    async with agent:
+        with pytest.raises(ClosedError, match="only once"):
+            await agent.__aenter__()
+    with pytest.raises(ClosedError):
+        await agent.wait_stopped()
+
+
+@limited
+async def test_an_error_of_the_user_comes_out_as_it_is():
+    with pytest.raises(KeyError):
+        async with GossipAgent("a", "127.0.0.1:0", config=QUICK):
+            raise KeyError
+    with anyio.move_on_after(0.05) as scope:
+        async with GossipAgent("a", "127.0.0.1:0", config=QUICK):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught

@@ -1,0 +1,182 @@
+"""A cluster's bad days, drawn from a seed: all goes wrong, then nothing; then all is well."""
+
+from random import Random
+
+from laminar.config import DatagramConfig, GossipConfig
+from laminar.testing.datagrams import DatagramFaults
+from laminar.testing.gossip import GossipWorld
+from tests.gossip_simulation.ledger import Ledger
+
+CONFIG = GossipConfig(
+    interval_s=1.0,
+    fanout_max=2,
+    tombstone_s=8.0,
+    tombstones_max=6,
+    forget_s=20.0,
+)
+DATAGRAMS = DatagramConfig(datagram_bytes_max=840)
+"""So small that a slot does not fit one."""
+
+CHAOS_S = 50
+SETTLE_S = 25
+"""After that many rounds without faults all views are equal."""
+FORGET_S = 60
+"""After that many more nobody remembers those who are gone."""
+
+NAMES = ("n0", "n1", "n2", "n3", "n4")
+KEYS = ("shuffle:addr", "k0", "k1", "k2", "k3")
+MORTAL = "mortal"
+SEEDS = ("10.0.0.1:1", "10.0.0.1:2")
+"""Where the first two always are."""
+
+
+class Plan:
+    """One run: ``run`` raises ``AssertionError`` at the first thing that is not as it should be."""
+
+    def __init__(self, seed):
+        self.rng = rng = Random(seed)
+        self.world = GossipWorld(rng.randrange(2**32), CONFIG, self._faults(), DATAGRAMS)
+        self.ledger = Ledger(self.world, [MORTAL])
+        self.names = NAMES[: rng.randint(3, len(NAMES))]
+        self.running = {}
+        self.left = set()
+        self.restarts = 0
+        self.old_clocks = 0
+        self.one_way = False
+        for name in self.names:
+            self._start(name)
+
+    def run(self):
+        for _ in range(CHAOS_S):
+            for _ in range(self.rng.randint(0, 3)):
+                self._act()
+            self.world.run(1.0)
+            self.ledger.check()
+        self._heal()
+        self.world.run(SETTLE_S)
+        self.ledger.check()
+        self.ledger.check_equal()
+        if len(self.running) < len(self.names):
+            self.world.run(FORGET_S)
+            self.ledger.check()
+            self.ledger.check_equal()
+            self.ledger.check_gone()
+
+    @property
+    def struck(self):
+        """Which faults really struck, and how often."""
+        lives = {"restart": self.restarts, "old_clock": self.old_clocks, "leave": len(self.left)}
+        return self.world.weather.struck + self.world.struck + type(self.world.struck)(lives)
+
+    # -- what can happen ------------------------------------------------------------------------
+
+    def _act(self):
+        actions = (
+            [self._write] * 8
+            + [self._delete] * 4
+            + [self._write_mortal, self._weather, self._pause, self._crash, self._restart]
+            + [self._cut, self._cut_one_way, self._join_again, self._leave]
+        )
+        self.rng.choice(actions)()
+
+    def _write(self):
+        if self.running:
+            value = self.rng.choice("xyz") * self.rng.randint(1, 200)
+            self._any().write(self.rng.choice(KEYS), value)
+
+    def _delete(self):
+        if self.running:
+            self._any().delete(self.rng.choice(KEYS))
+
+    def _write_mortal(self):
+        if self.running:
+            self._any().write(MORTAL, self.rng.choice("xyz"), self.rng.uniform(0.5, 20))
+
+    def _weather(self):
+        self.world.weather.faults = self._faults()
+
+    def _pause(self):
+        if self.running:
+            self._any().pause(self.rng.choice([2, 5, 20, 60]))
+
+    def _crash(self):
+        if len(self.running) > 1:
+            self._end(self._any())
+
+    def _leave(self):
+        if len(self.running) > 2:
+            node = self._any()
+            node.core.leave(node.now)
+            self.left.add(node.core)
+            del self.running[node.node]
+            self.world.at(self.world.now + 5, lambda: self._end(node))
+
+    def _restart(self):
+        gone = [name for name in self.names if name not in self.running]
+        if gone:
+            self._start(self.rng.choice(gone))
+        else:
+            node = self._any()
+            self._end(node)
+            self._start(node.node)
+
+    def _cut(self):
+        one, other = self._sides()
+        self.world.weather.cut(one, other)
+        self.world.weather.cut(other, one)
+
+    def _cut_one_way(self):
+        self.world.weather.cut(*self._sides())
+
+    def _join_again(self):
+        self.world.weather.heal()
+
+    def _heal(self):
+        self.world.weather.heal()
+        self.world.weather.faults = DatagramFaults()
+        for name in self.names[:2]:
+            if name not in self.running:
+                self._start(name)
+        for node in self.running.values():
+            self.world.wake(node)
+
+    # -- with what ------------------------------------------------------------------------------
+
+    def _faults(self):
+        rng = self.rng
+        return DatagramFaults(
+            delay_s=(0.001, rng.choice([0.002, 0.1, 1.5])),
+            loss=rng.choice([0.0, 0.1, 0.4]),
+            duplication=rng.choice([0.0, 0.3]),
+            corruption=rng.choice([0.0, 0.0, 0.2]),
+            mtu_bytes=rng.choice([1500, 1500, 500]),
+        )
+
+    def _any(self):
+        return self.running[self.rng.choice(sorted(self.running))]
+
+    def _sides(self):
+        addrs = sorted(self.world.nodes)
+        self.rng.shuffle(addrs)
+        middle = self.rng.randint(1, max(1, len(addrs) - 1))
+        return addrs[:middle], addrs[middle:]
+
+    def _start(self, name):
+        index = self.names.index(name)
+        taken = index < len(SEEDS) and SEEDS[index] in self.world.nodes
+        if taken:
+            self._end(self.world.nodes[SEEDS[index]])
+        before = any(life[0] == name for life in self.ledger.lives)
+        offset = 0.0
+        if before:
+            self.restarts += 1
+            offset = self.rng.choice([0.0, -3600.0]) + self.rng.random()
+            self.old_clocks += offset < 0
+        addr = SEEDS[index] if index < len(SEEDS) else f"10.0.1.{index}:{len(self.ledger.lives)}"
+        self.running[name] = self.world.start(name, seeds=SEEDS, addr=addr, wall_offset_s=offset)
+
+    def _end(self, node):
+        if node.running:
+            self.world.crash(node)
+        if self.running.get(node.node) is node:
+            del self.running[node.node]

@@ -1,0 +1,101 @@
+"""The simulator is worth its time only if it sees mistakes: here are some, each of them caught."""
+
+import pytest
+
+from laminar.cluster.gossip.codec import MessageWriter
+from laminar.cluster.gossip.identity import Identity, Verdict
+from laminar.cluster.gossip.lane import Lane
+from laminar.cluster.gossip.view import View
+from tests.gossip_simulation.plan import Plan
+
+SEEDS_MAX = 60
+
+
+def gaps_are_taken(monkeypatch):
+    """A delta that starts after what a copy has is applied all the same."""
+    monkeypatch.setattr(Lane, "accepts", lambda lane, delta: delta.end > lane.max_version)
+
+
+def a_cut_delta_claims_to_be_whole(monkeypatch):
+    """What did not fit the datagram counts as seen."""
+    add_delta = MessageWriter.add_delta
+
+    def claim(writer, delta):
+        rest = add_delta(writer, delta)
+        if rest is not None and rest is not delta:
+            # As if the end had been left as it was: nobody sends what follows.
+            writer._deltas.pop()
+            whole = delta._replace(items=delta.items[: len(delta.items) - len(rest.items)])
+            return add_delta(writer, whole)
+        return rest
+
+    monkeypatch.setattr(MessageWriter, "add_delta", claim)
+
+
+def nobody_begins_anew(monkeypatch):
+    """Who missed a deletion that is no longer known is sent what came later, and that is all."""
+
+    def start_for(lane, other):
+        return other.max_version if other.max_version < lane.max_version else None
+
+    def accepts(lane, delta):
+        return delta.start <= lane.max_version < delta.end
+
+    monkeypatch.setattr(Lane, "start_for", start_for)
+    monkeypatch.setattr(Lane, "accepts", accepts)
+    monkeypatch.setattr(Lane, "_must_restart", lambda lane, delta: False)
+
+
+def ghosts_are_believed(monkeypatch):
+    """Who forgot a node does not remember that, and all go on telling of the dead."""
+    monkeypatch.setattr(View, "tells", lambda view, slot, listened: True)
+    forget = View.forget
+
+    def without_a_grave(view, slot, now):
+        forget(view, slot, now)
+        view.graves.clear()
+
+    monkeypatch.setattr(View, "forget", without_a_grave)
+
+
+def old_lives_are_not_outbid(monkeypatch):
+    """A node that restarts with an older clock stays in the shadow of its last life."""
+    monkeypatch.setattr(Identity, "hear", lambda *args: Verdict.NOTHING)
+    monkeypatch.setattr(Identity, "tick", lambda *args: Verdict.NOTHING)
+
+
+def a_new_life_inherits(monkeypatch):
+    """The keys of a node's last life count as those of its next."""
+    meet = View._meet
+
+    def inherit(view, digest, now, listened, rng):
+        before = view.slots.get(digest.node)
+        slot = meet(view, digest, now, listened, rng)
+        if before is not None and slot is not before and slot is view.slots.get(digest.node):
+            slot.priority, slot.bulk = before.priority, before.bulk
+        return slot
+
+    monkeypatch.setattr(View, "_meet", inherit)
+
+
+BUGS = [
+    gaps_are_taken,
+    a_cut_delta_claims_to_be_whole,
+    nobody_begins_anew,
+    ghosts_are_believed,
+    old_lives_are_not_outbid,
+    a_new_life_inherits,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", BUGS, ids=[bug.__name__ for bug in BUGS])
+def test_a_planted_bug_is_caught(monkeypatch, plant):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_until_something_is_wrong()
+
+
+def run_until_something_is_wrong():
+    for seed in range(SEEDS_MAX):
+        Plan(seed).run()
