@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from laminar.config import ShuffleConfig
 from laminar.errors import StreamBrokenError, StreamError
+from laminar.net.address import parse_addr
 from laminar.net.stream import receive_exactly
-from laminar.net.tcp import TcpNetwork, TcpStream, parse_addr
+from laminar.net.tcp import TcpNetwork, TcpStream
 from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchEncoder
 from laminar.shuffle.authentication import key_id

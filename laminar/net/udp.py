@@ -12,7 +12,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from laminar.errors import StreamBrokenError, StreamClosedError
-from laminar.net.tcp import format_addr, parse_addr
+from laminar.net.address import format_addr, parse_addr
 
 DATAGRAM_BYTES_MAX = 65535
 

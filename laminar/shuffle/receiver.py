@@ -29,9 +29,10 @@ from laminar.errors import (
     StreamUntrustedError,
 )
 from laminar.model import Incarnation, NodeId, node_id
+from laminar.net.address import parse_addr, reaches_beyond_loopback
 from laminar.net.stream import ByteStream, Listener, Network
 from laminar.net.tasks import leave
-from laminar.net.tcp import TcpNetwork, parse_addr, reaches_beyond_loopback
+from laminar.net.tcp import TcpNetwork
 from laminar.net.tls import TlsNetwork, certified
 from laminar.shuffle import control
 from laminar.shuffle.admission import Admission

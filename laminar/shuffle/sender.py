@@ -28,9 +28,10 @@ from laminar.errors import (
     UnknownPeerError,
 )
 from laminar.model import CheckpointBarrier, Incarnation, NodeId, node_id
+from laminar.net.address import parse_addr
 from laminar.net.stream import Network
 from laminar.net.tasks import leave
-from laminar.net.tcp import TcpNetwork, parse_addr
+from laminar.net.tcp import TcpNetwork
 from laminar.net.tls import TlsNetwork
 from laminar.shuffle.arrow import single_batch
 from laminar.shuffle.fanout import collect, raise_failures

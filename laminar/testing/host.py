@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from laminar.net.tcp import parse_addr
+from laminar.net.address import parse_addr
 from laminar.testing.connection import SimulatedListener, SimulatedStream
 
 if TYPE_CHECKING:

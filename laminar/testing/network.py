@@ -21,7 +21,7 @@ from math import inf
 import anyio
 
 from laminar.errors import StreamBrokenError
-from laminar.net.tcp import parse_addr
+from laminar.net.address import parse_addr
 from laminar.testing.connection import SimulatedListener, SimulatedStream
 from laminar.testing.faults import NO_FAULTS, Fault, FaultCounts, Faults
 from laminar.testing.host import SimulatedHost

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import secrets
 import time
@@ -34,9 +33,9 @@ from laminar.errors import (
     StreamError,
 )
 from laminar.model import Incarnation, NodeId, node_id
+from laminar.net.address import is_unspecified, parse_addr
 from laminar.net.datagram import DatagramNetwork, DatagramSocket
 from laminar.net.tasks import leave
-from laminar.net.tcp import parse_addr
 from laminar.net.udp import UdpNetwork
 
 FAREWELL_TICKS = 5
@@ -272,8 +271,7 @@ class GossipAgent:
     # -- parts ------------------------------------------------------------------------------------
 
     def _make_core(self, addr: str) -> GossipCore:
-        host, _ = parse_addr(addr)
-        if _is_unspecified(host):
+        if is_unspecified(addr):
             raise ConfigError(
                 f"others cannot reach {addr}: give the address that they can reach as `advertise`"
             )
@@ -326,10 +324,3 @@ class GossipAgent:
         if self._socket is None:
             raise ClosedError("a GossipAgent has an address inside its `async with` block")
         return self._socket
-
-
-def _is_unspecified(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False

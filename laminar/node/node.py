@@ -1,0 +1,369 @@
+"""``Node``: discovery and data plane of one process, wired together."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+
+import laminar
+from laminar.cluster.gossip.agent import GossipAgent
+from laminar.cluster.gossip.member import Member, MemberState
+from laminar.cluster.keyring import Keyring
+from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
+from laminar.cluster.memory import InMemoryKv
+from laminar.errors import ClosedError, ConfigError, LaminarError, StreamBrokenError
+from laminar.model import NodeId, node_id
+from laminar.net.address import format_addr, parse_addr, reaches_beyond_loopback
+from laminar.net.datagram import DatagramNetwork
+from laminar.net.stream import Network
+from laminar.net.tasks import leave
+from laminar.node.config import NodeConfig
+from laminar.node.evidence import REACHED, UNREACHED, Evidence
+from laminar.node.kv_membership import KvMembership
+from laminar.node.life import Life
+from laminar.node.membership import Membership
+from laminar.node.statistics import DiscoveryStatistics, NodeStatistics
+from laminar.shuffle.exchange import Exchange
+from laminar.shuffle.liveness import PeerEvent
+from laminar.shuffle.partition import Partitioner
+from laminar.shuffle.receiver import ShuffleReceiver
+from laminar.shuffle.sender import ShuffleSender
+
+PORT_ATTEMPTS: Final = 8
+"""How many ports are tried for one that is free for TCP and UDP, when any will do."""
+
+
+class Node:
+    """One member of a cluster that shuffles.
+
+    ::
+
+        config = NodeConfig("a", listen="10.0.0.1:7946", seeds=("10.0.0.2:7946",))
+        async with Node(config) as node:
+            await node.ready(min_members=3)
+            async with node.exchange("orders", HashPartitioner(["id"], node.alive())) as orders: ...
+
+    Entering the block binds, joins and publishes the address; leaving it delivers what was sent,
+    then says goodbye. If another process takes over the node's id, the block is cancelled and
+    leaves with :class:`~laminar.errors.NodeIdTakenError`.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        kv: ClusterKv | None = None,
+        network: Network | None = None,
+        datagram_network: DatagramNetwork | None = None,
+    ) -> None:
+        """Prepare a node.
+
+        ``kv`` is the engine's own way to find the others; it takes the place of gossip and is not
+        entered. ``network`` and ``datagram_network`` are there to be replaced in tests.
+
+        Raises :class:`~laminar.errors.ConfigError` when ``config`` names files that are not what
+        they should be.
+        """
+        self.config = config
+        self.id: NodeId = node_id(config.node)
+        self._given_kv = kv
+        self._network = network
+        self._datagram_network = datagram_network
+        self._life = Life(config.state_file) if config.state_file is not None else None
+        self._keyring = _keyring(config)
+        self._membership: Membership | None = None
+        self._agent: GossipAgent | None = None
+        self._sender: ShuffleSender | None = None
+        self._receiver: ShuffleReceiver | None = None
+        self._evidence = Evidence()
+        self._stack = AsyncExitStack()
+        self._tasks_stack = AsyncExitStack()
+        self._block = anyio.CancelScope()
+        self._error: LaminarError | None = None
+        self._began = 0.0
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Bind, join, and publish the address.
+
+        Raises :class:`~laminar.errors.StreamBrokenError` when the address cannot be bound, and
+        :class:`~laminar.errors.ConfigError` when other machines can reach it and nothing would
+        keep strangers out.
+        """
+        if self._membership is not None:
+            raise ClosedError("a Node is entered only once")
+        self._check_exposure()
+        wall_ns = time.time_ns()
+        incarnation = self._life.begin(wall_ns) if self._life is not None else wall_ns
+        try:
+            await self._open(incarnation)
+            tasks = await self._tasks_stack.enter_async_context(anyio.create_task_group())
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._began = anyio.current_time()
+        tasks.start_soon(self._follow_stop)
+        tasks.start_soon(self._follow, self.sender.watch_peers())
+        tasks.start_soon(self._follow, self.receiver.watch_peers())
+        tasks.start_soon(self._listen)
+        if self._life is not None:
+            tasks.start_soon(self._keep_life, self._life)
+        self._tasks = tasks
+        self._block.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._block.__exit__(exc_type, exc, traceback):
+            exc_type = exc = traceback = None
+        self._tasks.cancel_scope.cancel()
+        try:
+            await leave(self._tasks_stack, exc)
+        finally:
+            if self._error is not None and exc is None:
+                exc_type, exc = type(self._error), self._error  # nobody needs what is unsent
+            await self._stack.__aexit__(exc_type, exc, traceback)
+        if self._error is not None and exc is self._error:
+            raise self._error
+
+    async def _open(self, incarnation: int) -> None:
+        """Enter the parts; with a port of the system's choice, until one is free for all."""
+        _, port = parse_addr(self.config.listen)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            try:
+                await self._open_parts(incarnation)
+                return
+            except StreamBrokenError:
+                await self._stack.aclose()
+                if port or attempt == PORT_ATTEMPTS:
+                    raise
+            incarnation += 1
+
+    async def _open_parts(self, incarnation: int) -> None:
+        config, enter = self.config, self._stack.enter_async_context
+        listen = config.listen
+        if self._given_kv is not None:
+            self._membership = await enter(KvMembership(self._given_kv))
+        elif config.peers:
+            self._membership = await enter(KvMembership(await _fixed(self.id, config.peers)))
+        elif config.etcd is not None:
+            from laminar.cluster.etcd import EtcdKv  # an extra
+
+            self._membership = await enter(KvMembership(await enter(EtcdKv(self.id, config.etcd))))
+        else:
+            self._agent = await enter(self._make_agent(incarnation))
+            self._membership = self._agent
+            listen = _with_port(listen, self._agent.local_addr)
+        kv = self._membership.kv
+        self._receiver = await enter(
+            ShuffleReceiver.bind(
+                self.id,
+                listen,
+                advertise=config.advertise,
+                kv=kv,
+                config=config.shuffle,
+                network=self._network,
+                incarnation=incarnation,
+            )
+        )
+        self._sender = await enter(
+            ShuffleSender(
+                self.id,
+                kv=kv,
+                config=config.shuffle,
+                network=self._network,
+                incarnation=incarnation,
+            )
+        )
+
+    def _make_agent(self, incarnation: int) -> GossipAgent:
+        config = self.config
+        return GossipAgent(
+            self.id,
+            config.listen,
+            seeds=config.seeds,
+            advertise=config.advertise,
+            cluster=config.shuffle.cluster,
+            keyring=self._keyring,
+            last_incarnation=incarnation - 1,
+            config=config.gossip,
+            datagrams=config.datagrams,
+            network=self._datagram_network,
+        )
+
+    def _check_exposure(self) -> None:
+        """Nobody lets the world into the gossip by accident; TLS does not protect it."""
+        config = self.config
+        gossips = not (config.peers or config.etcd or self._given_kv)
+        if (
+            gossips
+            and self._keyring is None
+            and not config.shuffle.allow_unauthenticated
+            and reaches_beyond_loopback(config.listen)
+        ):
+            raise ConfigError(
+                f"{config.listen} lets other machines gossip with {self.id}, and nothing asks who "
+                "they are: give keys_file or shuffle.keys, or shuffle.allow_unauthenticated=True "
+                "if everybody who can reach it may take part"
+            )
+
+    # -- what users want --------------------------------------------------------------------------
+
+    @property
+    def kv(self) -> ClusterKv:
+        """The keys of all nodes."""
+        return self._require(self._membership).kv
+
+    @property
+    def sender(self) -> ShuffleSender:
+        """The sending end; it finds every peer by its id."""
+        return self._require(self._sender)
+
+    @property
+    def receiver(self) -> ShuffleReceiver:
+        """The receiving end."""
+        return self._require(self._receiver)
+
+    @property
+    def local_addr(self) -> str:
+        """Where it listens, ``host:port``, for data and gossip."""
+        return self.receiver.local_addr
+
+    @property
+    def error(self) -> LaminarError | None:
+        """Why this node has stopped, if it has."""
+        return self._error
+
+    def members(self) -> dict[NodeId, Member]:
+        """All nodes that are known, this one included, as this one sees them."""
+        return self._require(self._membership).members()
+
+    def alive(self) -> list[NodeId]:
+        """The ids of those that are ``ALIVE``, sorted."""
+        members = self.members().values()
+        return sorted(member.node for member in members if member.state is MemberState.ALIVE)
+
+    def watch_members(self) -> AbstractAsyncContextManager[AsyncIterator[Member]]:
+        """Follow the members, beginning with those that are known; it tells changes only."""
+        return self._require(self._membership).watch_members()
+
+    async def ready(self, min_members: int = 1) -> list[NodeId]:
+        """Wait until ``min_members`` nodes, this one included, are alive and can be sent to.
+
+        Returns their ids, sorted.
+        """
+        changed = anyio.Event()
+
+        async def note(watch: AbstractAsyncContextManager[AsyncIterator[object]]) -> None:
+            async with watch as changes:
+                async for _ in changes:
+                    changed.set()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(note, self.watch_members())
+            tasks.start_soon(note, self.kv.watch(SHUFFLE_ADDR_KEY))
+            while True:
+                changed = anyio.Event()
+                published = await self.kv.scan(SHUFFLE_ADDR_KEY)
+                nodes = [node for node in self.alive() if node in published]
+                if len(nodes) >= min_members:
+                    tasks.cancel_scope.cancel()
+                    return nodes
+                await changed.wait()
+        raise ClosedError("unreachable")
+
+    def exchange(
+        self, name: str, partitioner: Partitioner, *, inputs: Iterable[str] | None = None
+    ) -> Exchange:
+        """One operator's :class:`~laminar.Exchange` over ``partitioner.nodes``."""
+        return Exchange(
+            name,
+            sender=self.sender,
+            receiver=self.receiver,
+            partitioner=partitioner,
+            inputs=inputs,
+        )
+
+    def statistics(self) -> NodeStatistics:
+        """A snapshot."""
+        agent = self._agent
+        return NodeStatistics(
+            node=self.id,
+            cluster=self.config.shuffle.cluster,
+            version=laminar.__version__,
+            addr=self.config.advertise or self.local_addr,
+            uptime_s=anyio.current_time() - self._began,
+            members=self.members(),
+            sender=self.sender.statistics(),
+            receiver=self.receiver.statistics(),
+            discovery=agent
+            and DiscoveryStatistics(
+                agent.statistics(), agent.seal_statistics(), agent.network_errors
+            ),
+        )
+
+    # -- tasks ------------------------------------------------------------------------------------
+
+    async def _follow_stop(self) -> None:
+        """End the block when this node is no member any more."""
+        self._error = await self._require(self._membership).wait_stopped()
+        self._block.cancel()
+
+    async def _follow(self, watch: AbstractAsyncContextManager[AsyncIterator[PeerEvent]]) -> None:
+        """Tell the membership whom the data plane reached, and whom it could not."""
+        membership = self._require(self._membership)
+        async with watch as events:
+            async for event in events:
+                if event.state in REACHED:
+                    membership.reachable(event.peer)
+                elif event.state in UNREACHED:
+                    membership.unreachable(event.peer)
+
+    async def _listen(self) -> None:
+        """Tell the membership of whom the data plane hears."""
+        membership = self._require(self._membership)
+        while True:
+            await anyio.sleep(self.config.gossip.interval_s)
+            for peer in self._evidence.look(self.sender.heard_at(), self.receiver.heard_at()):
+                membership.reachable(peer)
+
+    async def _keep_life(self, life: Life) -> None:
+        """Remember each incarnation that this life takes."""
+        async with self.watch_members() as members:
+            async for member in members:
+                if member.node == self.id:
+                    await anyio.to_thread.run_sync(life.note, member.incarnation)
+
+    def _require(self, part: _T | None) -> _T:
+        if part is None:
+            raise ClosedError("a Node works inside its `async with` block")
+        return part
+
+
+def _keyring(config: NodeConfig) -> Keyring | None:
+    return Keyring(config.shuffle.keys) if config.shuffle.keys else None
+
+
+async def _fixed(node: NodeId, peers: Mapping[str, str]) -> ClusterKv:
+    """A KV of what is known beforehand."""
+    kv = InMemoryKv(node)
+    for peer, addr in peers.items():
+        await kv.for_node(peer).write(SHUFFLE_ADDR_KEY, addr)
+    return kv
+
+
+def _with_port(listen: str, bound: str) -> str:
+    """The host of ``listen`` with the port of ``bound``."""
+    return format_addr(parse_addr(listen)[0], parse_addr(bound)[1])
