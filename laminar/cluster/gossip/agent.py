@@ -20,7 +20,6 @@ from laminar.cluster.gossip.exchange import Outgoing
 from laminar.cluster.gossip.identity import start_incarnation
 from laminar.cluster.gossip.kv import GossipKv
 from laminar.cluster.gossip.member import Member
-from laminar.cluster.gossip.members import MemberWatches
 from laminar.cluster.gossip.statistics import GossipStatistics
 from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import KvEvent
@@ -33,6 +32,7 @@ from laminar.errors import (
     StreamBrokenError,
     StreamError,
 )
+from laminar.following import Followers
 from laminar.model import Incarnation, NodeId, node_id
 from laminar.net.datagram import DatagramNetwork, DatagramSocket
 from laminar.net.tasks import leave
@@ -94,7 +94,7 @@ class GossipAgent:
         self._network: DatagramNetwork = network if network is not None else UdpNetwork()
         self._rng = random.Random()
         self._errors: Counter[str] = Counter()
-        self._watches = MemberWatches()
+        self._followers: Followers[NodeId, Member] = Followers()
         self._stack = AsyncExitStack()
         self._socket: DatagramSocket | None = None
         self._core: GossipCore | None = None
@@ -173,7 +173,7 @@ class GossipAgent:
         A watcher that lags gets one event for each member that changed, the newest. A member
         that is forgotten is not told: it was gone for long.
         """
-        return self._watches.watch(self.members())
+        return self._followers.follow(self.members())
 
     def reachable(self, node: NodeId) -> None:
         """``node`` was just heard of otherwise, say over a data connection."""
@@ -313,7 +313,7 @@ class GossipAgent:
             if isinstance(event, KvEvent):
                 self.kv.changed(event)
             else:
-                self._watches.changed(event)
+                self._followers.changed(event.node, event)
         if core.error is not None:
             self._stopped.set()
 
