@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from laminar.backoff import backoff_s
 from laminar.config import ShuffleConfig
 from laminar.errors import (
     ClosedError,
@@ -31,7 +32,6 @@ from laminar.net.stream import ByteStream, Network, receive_exactly
 from laminar.net.tls import certified
 from laminar.shuffle.arrow import batches_of
 from laminar.shuffle.authentication import NONCE_BYTES
-from laminar.shuffle.backoff import backoff_s
 from laminar.shuffle.frames import (
     PREFACE,
     FrameDecoder,
@@ -167,7 +167,7 @@ class Link:
                 with closing(stream):
                     await self._serve(stream, decoder)
                 if self._fruitless > 1:  # the first time, the next Welcome may tell better
-                    await anyio.sleep(backoff_s(self._fruitless - 2, self._config, self._rng))
+                    await anyio.sleep(self._pause_s(self._fruitless - 2))
         except (RemoteError, UnknownPeerError) as error:
             self.failure = error
             restarted = isinstance(error, PeerRestartedError)
@@ -197,7 +197,7 @@ class Link:
                     return await self._dial()
             except (StreamError, ProtocolError, UnknownPeerError, TimeoutError) as error:
                 self.trouble = str(error) or "no answer"
-            pause = backoff_s(attempt, self._config, self._rng)
+            pause = self._pause_s(attempt)
             attempt += 1
             if anyio.current_time() + pause >= deadline:
                 if self.session.outstanding:
@@ -207,6 +207,10 @@ class Link:
                 attempt = 0
             else:
                 await anyio.sleep(pause)
+
+    def _pause_s(self, attempt: int) -> float:
+        config = self._config
+        return backoff_s(attempt, config.backoff_initial_s, config.backoff_max_s, self._rng)
 
     def _give_up(self) -> RemoteError:
         after = f"after {self._config.reconnect_timeout_s:g} s of trying"

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
 
-import anyio
-from anyio.lowlevel import checkpoint
-
-from laminar.errors import ClosedError
+from laminar.following import Followers
 from laminar.model import NodeId
 
 
@@ -51,7 +47,7 @@ class PeerBoard:
 
     def __init__(self, dead_max: int) -> None:
         self._events: dict[NodeId, PeerEvent] = {}
-        self._watches: set[_PeerWatch] = set()
+        self._followers: Followers[NodeId, PeerEvent] = Followers()
         self._dead_max = dead_max
 
     def note(self, peer: NodeId, state: PeerState, reason: str = "") -> None:
@@ -59,8 +55,7 @@ class PeerBoard:
         before = self._events.pop(peer, None)
         deaths = (before.deaths if before else 0) + state.dead
         self._events[peer] = event = PeerEvent(peer, state, reason, deaths)
-        for watch in self._watches:
-            watch.changed(event)
+        self._followers.changed(peer, event)
         self._forget_oldest()
 
     def is_connected(self, peer: NodeId) -> bool:
@@ -68,19 +63,12 @@ class PeerBoard:
         event = self._events.get(peer)
         return event is not None and event.state is PeerState.CONNECTED
 
-    @asynccontextmanager
-    async def watch(self) -> AsyncIterator[AsyncIterator[PeerEvent]]:
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[PeerEvent]]:
         """Follow the states of all peers, beginning with those known now.
 
         A watcher that lags gets one event for each peer that changed, the newest.
         """
-        watch = _PeerWatch(self._events)
-        self._watches.add(watch)
-        try:
-            yield watch
-        finally:
-            self._watches.discard(watch)
-            watch.close()
+        return self._followers.follow(self._events)
 
     async def wait_dead(self, peer: NodeId) -> PeerEvent:
         """Wait until a session of ``peer`` is over; at once if that is its newest state.
@@ -99,35 +87,3 @@ class PeerBoard:
         dead = [peer for peer, event in self._events.items() if event.state.dead]
         for peer in dead[: max(0, len(dead) - self._dead_max)]:
             del self._events[peer]
-
-
-class _PeerWatch:
-    """The iterator of one watcher."""
-
-    def __init__(self, events: dict[NodeId, PeerEvent]) -> None:
-        self._pending = dict(events)
-        self._closed = False
-        self._wake = anyio.Event()
-
-    def changed(self, event: PeerEvent) -> None:
-        self._pending[event.peer] = event
-        self._wake.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._wake.set()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> PeerEvent:
-        # Nothing is awaited between taking an event and returning it: a cancelled reader
-        # loses none.
-        await checkpoint()
-        while True:
-            if self._closed:
-                raise ClosedError("this watch is read after its `async with` block")
-            if self._pending:
-                return self._pending.pop(next(iter(self._pending)))
-            self._wake = anyio.Event()
-            await self._wake.wait()

@@ -24,6 +24,7 @@ import anyio
 from laminar.cluster.kv import KEY_LENGTH_MAX, ClusterKv, KvEvent
 from laminar.errors import ClosedError, ConfigError
 from laminar.model import NodeId, node_id
+from laminar.testing.contract import expect, hold_to
 
 KvCluster: TypeAlias = Mapping[str, ClusterKv]
 """A handle for each node of one cluster."""
@@ -46,39 +47,29 @@ async def check_kv(factory: KvFactory, *, timeout_seconds: float = 10.0) -> None
 
 async def run_check(check: KvCheck, factory: KvFactory, *, timeout_seconds: float = 10.0) -> None:
     """Run one check on a fresh cluster, at most ``timeout_seconds`` long."""
-    try:
-        async with factory([A, B]) as kvs:
-            with anyio.fail_after(timeout_seconds):
-                await check(kvs)
-    except TimeoutError as error:
-        raise AssertionError(
-            f"{check.__name__}: what must come did not within {timeout_seconds} s"
-        ) from error
-    except AssertionError as error:
-        error.add_note(f"in {check.__name__}")
-        raise
+    await hold_to(check, factory([A, B]), timeout_seconds)
 
 
 async def own_writes_are_seen_at_once(kvs: KvCluster) -> None:
     """A node reads what it just wrote, overwrote and deleted."""
     kv = kvs[A]
-    _expect(kv.local_node, A)
+    expect(kv.local_node, A)
     await kv.write("k", "1")
-    _expect(await kv.read_from(A, "k"), "1")
+    expect(await kv.read_from(A, "k"), "1")
     await kv.write("k", "2")
-    _expect(await kv.read_from(A, "k"), "2")
+    expect(await kv.read_from(A, "k"), "2")
     await kv.delete("k")
-    _expect(await kv.read_from(A, "k"), None)
+    expect(await kv.read_from(A, "k"), None)
     await kv.write("k", "")
-    _expect(await kv.read_from(A, "k"), "")
+    expect(await kv.read_from(A, "k"), "")
 
 
 async def what_is_not_there_is_none(kvs: KvCluster) -> None:
     """Unknown nodes and keys read as ``None``; deleting them is no error."""
-    _expect(await kvs[A].read_from(A, "k"), None)
-    _expect(await kvs[A].read_from(node_id("stranger"), "k"), None)
+    expect(await kvs[A].read_from(A, "k"), None)
+    expect(await kvs[A].read_from(node_id("stranger"), "k"), None)
     await kvs[A].delete("k")
-    _expect(await kvs[A].scan(), {})
+    expect(await kvs[A].scan(), {})
 
 
 async def others_see_a_write(kvs: KvCluster) -> None:
@@ -86,10 +77,10 @@ async def others_see_a_write(kvs: KvCluster) -> None:
     async with kvs[B].watch() as events:
         await kvs[A].write("k", "1")
         await _until(events, KvEvent(A, "k", "1"))
-        _expect(await kvs[B].read_from(A, "k"), "1")
+        expect(await kvs[B].read_from(A, "k"), "1")
         await kvs[A].delete("k")
         await _until(events, KvEvent(A, "k", None))
-        _expect(await kvs[B].read_from(A, "k"), None)
+        expect(await kvs[B].read_from(A, "k"), None)
 
 
 async def each_node_has_its_own_slot(kvs: KvCluster) -> None:
@@ -98,10 +89,10 @@ async def each_node_has_its_own_slot(kvs: KvCluster) -> None:
         await kvs[A].write("k", "from a")
         await kvs[B].write("k", "from b")
         await _until_state(events, {(A, "k"): "from a", (B, "k"): "from b"})
-        _expect(await kvs[A].read_from(A, "k"), "from a")
-        _expect(await kvs[A].read_from(B, "k"), "from b")
+        expect(await kvs[A].read_from(A, "k"), "from a")
+        expect(await kvs[A].read_from(B, "k"), "from b")
         await kvs[A].delete("k")
-        _expect(await kvs[A].read_from(B, "k"), "from b")
+        expect(await kvs[A].read_from(B, "k"), "from b")
 
 
 async def scan_selects_by_prefix(kvs: KvCluster) -> None:
@@ -109,12 +100,12 @@ async def scan_selects_by_prefix(kvs: KvCluster) -> None:
     kv = kvs[A]
     for key in ("x:1", "x:2", "y:1"):
         await kv.write(key, key.upper())
-    _expect(await kv.scan("x:"), {A: {"x:1": "X:1", "x:2": "X:2"}})
-    _expect(await kv.scan("z"), {})
+    expect(await kv.scan("x:"), {A: {"x:1": "X:1", "x:2": "X:2"}})
+    expect(await kv.scan("z"), {})
     everything = await kv.scan()
-    _expect(everything, {A: {"x:1": "X:1", "x:2": "X:2", "y:1": "Y:1"}})
+    expect(everything, {A: {"x:1": "X:1", "x:2": "X:2", "y:1": "Y:1"}})
     everything[A].clear()
-    _expect(await kv.read_from(A, "x:1"), "X:1")
+    expect(await kv.read_from(A, "x:1"), "X:1")
 
 
 async def watch_begins_with_what_is_there(kvs: KvCluster) -> None:
@@ -122,19 +113,19 @@ async def watch_begins_with_what_is_there(kvs: KvCluster) -> None:
     await kvs[A].write("x:1", "1")
     await kvs[A].write("y:1", "not asked for")
     async with kvs[A].watch("x:") as events:
-        _expect(await anext(events), KvEvent(A, "x:1", "1"))
+        expect(await anext(events), KvEvent(A, "x:1", "1"))
         await kvs[A].write("y:1", "still not")
         await kvs[A].write("x:2", "2")
-        _expect(await anext(events), KvEvent(A, "x:2", "2"))
+        expect(await anext(events), KvEvent(A, "x:2", "2"))
         await kvs[A].delete("x:1")
-        _expect(await anext(events), KvEvent(A, "x:1", None))
+        expect(await anext(events), KvEvent(A, "x:1", None))
 
 
 async def slow_watchers_get_the_last_state(kvs: KvCluster) -> None:
     """A watcher that did not read for long gets one event for each key that differs."""
     await kvs[A].write("gone", "1")
     async with kvs[A].watch() as events:
-        _expect(await anext(events), KvEvent(A, "gone", "1"))
+        expect(await anext(events), KvEvent(A, "gone", "1"))
         for number in range(200):
             await kvs[A].write("k", str(number))
             await kvs[A].write(f"passing:{number}", "x")
@@ -144,7 +135,7 @@ async def slow_watchers_get_the_last_state(kvs: KvCluster) -> None:
         await kvs[A].write("marker", "here")
         told = [await anext(events) for _ in range(3)]
         expected = [KvEvent(A, "gone", None), KvEvent(A, "k", "199"), KvEvent(A, "marker", "here")]
-        _expect(sorted(told, key=lambda event: event.key), expected)
+        expect(sorted(told, key=lambda event: event.key), expected)
 
 
 async def a_cancelled_read_loses_nothing(kvs: KvCluster) -> None:
@@ -158,7 +149,7 @@ async def a_cancelled_read_loses_nothing(kvs: KvCluster) -> None:
                 event = await anext(events)
             if event is None:
                 event = await anext(events)
-            _expect(event, KvEvent(A, "k", str(number)))
+            expect(event, KvEvent(A, "k", str(number)))
 
 
 async def a_waiting_reader_is_woken(kvs: KvCluster) -> None:
@@ -182,7 +173,7 @@ async def a_waiting_reader_is_woken(kvs: KvCluster) -> None:
                 await anext(echo)
             await anyio.wait_all_tasks_blocked()
         await closed.wait()
-    _expect(told, [KvEvent(A, "k", str(number)) for number in range(3)])
+    expect(told, [KvEvent(A, "k", str(number)) for number in range(3)])
 
 
 async def a_closed_watch_says_so(kvs: KvCluster) -> None:
@@ -202,7 +193,7 @@ async def limits_are_enforced(kvs: KvCluster) -> None:
     longest_key = "k" * KEY_LENGTH_MAX
     largest_value = "ä" * (kv.value_bytes_max // 2) + "x" * (kv.value_bytes_max % 2)
     await kv.write(longest_key, largest_value)
-    _expect(await kv.read_from(A, longest_key), largest_value)
+    expect(await kv.read_from(A, longest_key), largest_value)
     await kv.delete(longest_key)
     refused = [
         ("", "v"),
@@ -216,7 +207,7 @@ async def limits_are_enforced(kvs: KvCluster) -> None:
         except ConfigError:
             continue
         raise AssertionError(f"a key of {len(key)} and a value of {len(value)} were accepted")
-    _expect(await kv.scan(), {})
+    expect(await kv.scan(), {})
 
 
 KvCheck: TypeAlias = Callable[[KvCluster], Awaitable[None]]
@@ -235,11 +226,6 @@ KV_CHECKS: tuple[KvCheck, ...] = (
     a_closed_watch_says_so,
     limits_are_enforced,
 )
-
-
-def _expect(got: object, wanted: object) -> None:
-    if got != wanted:
-        raise AssertionError(f"expected {wanted!r}, got {got!r}")
 
 
 async def _until(events: AsyncIterator[KvEvent], wanted: KvEvent) -> None:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from laminar.errors import StreamBrokenError, StreamClosedError, StreamError
 from laminar.net.stream import ByteStream, Network, SendBuffer, receive_exactly
+from laminar.testing.contract import expect, hold_to
 
 NetworkFactory: TypeAlias = Callable[[], AbstractAsyncContextManager[Network]]
 """Makes a network that can reach itself, and tears it down."""
@@ -59,17 +60,7 @@ async def run_check(
     check: StreamCheck, factory: NetworkFactory, *, timeout_seconds: float = 10.0
 ) -> None:
     """Run one check on a fresh network, at most ``timeout_seconds`` long."""
-    try:
-        async with factory() as network:
-            with anyio.fail_after(timeout_seconds):
-                await check(network)
-    except TimeoutError as error:
-        raise AssertionError(
-            f"{check.__name__}: what must come did not within {timeout_seconds} s"
-        ) from error
-    except AssertionError as error:
-        error.add_note(f"in {check.__name__}")
-        raise
+    await hold_to(check, factory(), timeout_seconds)
 
 
 # -- bytes ------------------------------------------------------------------------------------
@@ -85,7 +76,7 @@ async def all_bytes_arrive_in_order(network: Network) -> None:
         await ends.near.send_vectored([])
         await ends.near.send_vectored([b"", b""])
         await ends.near.send_vectored([b"more"])
-        _expect(await receive_exactly(ends.far, len(expected) + 4), expected + b"more")
+        expect(await receive_exactly(ends.far, len(expected) + 4), expected + b"more")
 
 
 async def many_buffers_go_at_once(network: Network) -> None:
@@ -94,7 +85,7 @@ async def many_buffers_go_at_once(network: Network) -> None:
     async with _connected(network) as ends, anyio.create_task_group() as tasks:
         tasks.start_soon(ends.near.send_vectored, pieces)
         expected = b"".join(pieces)
-        _expect(await receive_exactly(ends.far, len(expected)), expected)
+        expect(await receive_exactly(ends.far, len(expected)), expected)
 
 
 async def a_large_send_waits_and_arrives(network: Network) -> None:
@@ -110,7 +101,7 @@ async def a_large_send_waits_and_arrives(network: Network) -> None:
     async with _connected(network) as ends, anyio.create_task_group() as tasks:
         tasks.start_soon(send, ends.near)
         first = await receive_exactly(ends.far, 1)
-        _expect(sent, False)
+        expect(sent, False)
         if first + await receive_exactly(ends.far, LARGE_BYTES - 1) != data:
             raise AssertionError("a large send did not arrive as it was")
 
@@ -126,11 +117,11 @@ async def a_receive_takes_what_there_is(network: Network) -> None:
             if not 1 <= count <= 3:
                 raise AssertionError(f"a receive returned {count}")
             got += buffer[:count]
-        _expect(got, b"abc")
+        expect(got, b"abc")
         await ends.near.send_vectored([b"defg"])
-        _expect(await ends.far.receive_into(memoryview(buffer)[:1]), 1)
-        _expect(bytes(buffer[:1]), b"d")
-        _expect(await receive_exactly(ends.far, 3), b"efg")
+        expect(await ends.far.receive_into(memoryview(buffer)[:1]), 1)
+        expect(bytes(buffer[:1]), b"d")
+        expect(await receive_exactly(ends.far, 3), b"efg")
 
 
 async def both_directions_work_at_once(network: Network) -> None:
@@ -159,11 +150,11 @@ async def connections_are_apart(network: Network) -> None:
     with closing(first.near), closing(first.far), closing(second.near), closing(second.far):
         await second.near.send_vectored([b"2"])
         await first.near.send_vectored([b"1"])
-        _expect(await receive_exactly(first.far, 1), b"1")
+        expect(await receive_exactly(first.far, 1), b"1")
         first.near.close()
-        _expect(await receive_exactly(second.far, 1), b"2")
+        expect(await receive_exactly(second.far, 1), b"2")
         await second.far.send_vectored([b"3"])
-        _expect(await receive_exactly(second.near, 1), b"3")
+        expect(await receive_exactly(second.near, 1), b"3")
 
 
 # -- cancelling -------------------------------------------------------------------------------
@@ -184,7 +175,7 @@ async def a_cancelled_receive_loses_nothing(network: Network) -> None:
             if not count:
                 count = await ends.far.receive_into(memoryview(one))
             got += one[:count]
-        _expect(bytes(got), expected)
+        expect(bytes(got), expected)
 
 
 async def a_cancelled_wait_can_be_repeated(network: Network) -> None:
@@ -197,7 +188,7 @@ async def a_cancelled_wait_can_be_repeated(network: Network) -> None:
         buffer = memoryview(bytearray(1))
         await _start_and_cancel(lambda: far.receive_into(buffer))
         await near.send_vectored([b"x"])
-        _expect(await receive_exactly(far, 1), b"x")
+        expect(await receive_exactly(far, 1), b"x")
 
 
 # -- the end ----------------------------------------------------------------------------------
@@ -208,11 +199,11 @@ async def the_end_of_one_direction_leaves_the_other(network: Network) -> None:
     async with _connected(network) as ends:
         await ends.near.send_vectored([b"last words"])
         await ends.near.send_eof()
-        _expect(await receive_exactly(ends.far, 10), b"last words")
+        expect(await receive_exactly(ends.far, 10), b"last words")
         for _ in range(2):  # and it stays at its end
-            _expect(await ends.far.receive_into(memoryview(bytearray(1))), 0)
+            expect(await ends.far.receive_into(memoryview(bytearray(1))), 0)
         await ends.far.send_vectored([b"heard"])
-        _expect(await receive_exactly(ends.near, 5), b"heard")
+        expect(await receive_exactly(ends.near, 5), b"heard")
         await _raises(StreamError, lambda: ends.near.send_vectored([b"after the end"]))
 
 
@@ -222,8 +213,8 @@ async def what_was_sent_before_a_close_arrives(network: Network) -> None:
         await ends.near.send_vectored([bytes(1000)])
         ends.near.close()
         ends.near.close()  # harmless
-        _expect(await receive_exactly(ends.far, 1000), bytes(1000))
-        _expect(await ends.far.receive_into(memoryview(bytearray(1))), 0)
+        expect(await receive_exactly(ends.far, 1000), bytes(1000))
+        expect(await ends.far.receive_into(memoryview(bytearray(1))), 0)
 
 
 async def a_closed_stream_says_so(network: Network) -> None:
@@ -254,7 +245,7 @@ async def closing_wakes_who_waits(network: Network) -> None:
         await receive_exactly(ends.far, 1024)
         await anyio.wait_all_tasks_blocked()
         ends.near.close()
-    _expect(len(errors), 2)
+    expect(len(errors), 2)
 
 
 async def a_reset_is_a_broken_stream(network: Network) -> None:
@@ -366,8 +357,3 @@ async def _raises(kind: type[StreamError], call: Callable[[], Awaitable[object]]
     except kind as error:
         return error
     raise AssertionError(f"expected {kind.__name__}, but it returned {result!r}")
-
-
-def _expect(got: object, wanted: object) -> None:
-    if got != wanted:
-        raise AssertionError(f"expected {wanted!r}, got {got!r}")

@@ -10,35 +10,18 @@ import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from itertools import count
 from types import TracebackType
 from typing import Self
 
 import anyio
 import httpx2
 
+from laminar.backoff import backoff_s
 from laminar.cluster.etcd.messages import TRANSIENT, Json, parse
 from laminar.cluster.etcd.statistics import EtcdCounters
 from laminar.config import EtcdConfig
 from laminar.errors import KvRefusedError, KvUnavailableError, ProtocolError
-
-
-class Pauses:
-    """How long to wait between attempts: doubling, half of it at random."""
-
-    def __init__(self, config: EtcdConfig, rng: random.Random) -> None:
-        self._config = config
-        self._rng = rng
-        self._ceiling_s = config.backoff_initial_s
-
-    def reset(self) -> None:
-        """Begin with the shortest again."""
-        self._ceiling_s = self._config.backoff_initial_s
-
-    async def sleep(self) -> None:
-        """Wait, and longer the next time."""
-        ceiling_s = self._ceiling_s
-        self._ceiling_s = min(self._config.backoff_max_s, ceiling_s * 2)
-        await anyio.sleep(ceiling_s / 2 + self._rng.random() * ceiling_s / 2)
 
 
 class EtcdClient:
@@ -78,9 +61,11 @@ class EtcdClient:
         """Close all connections."""
         await self._http.__aexit__(kind, error, trace)
 
-    def pauses(self) -> Pauses:
-        """How long to wait between attempts."""
-        return Pauses(self._config, self._rng)
+    async def pause(self, attempt: int) -> None:
+        """Wait after failed attempt number ``attempt`` (from 0)."""
+        config = self._config
+        pause_s = backoff_s(attempt, config.backoff_initial_s, config.backoff_max_s, self._rng)
+        await anyio.sleep(pause_s)
 
     async def call(self, method: str, request: Json) -> Json:
         """Return what etcd answers to ``request``.
@@ -89,16 +74,15 @@ class EtcdClient:
         :class:`~laminar.errors.KvRefusedError` when etcd says no for good, and
         :class:`~laminar.errors.ProtocolError` when the answer makes no sense.
         """
-        pauses = self.pauses()
         last: Exception | None = None
         with anyio.move_on_after(self._config.request_timeout_s):
-            while True:
+            for attempt in count():
                 try:
                     async with self._attempt(method, request, None) as response:
                         return parse(await self._body(response))
                 except KvUnavailableError as error:
                     last = error
-                await pauses.sleep()
+                await self.pause(attempt)
         raise KvUnavailableError(
             f"etcd at {', '.join(self._config.endpoints)} did not answer {method} within "
             f"{self._config.request_timeout_s} s" + (f"; the last attempt: {last}" if last else "")

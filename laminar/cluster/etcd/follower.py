@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from laminar.cluster.etcd.client import EtcdClient, Pauses
+from laminar.cluster.etcd.client import EtcdClient
 from laminar.cluster.etcd.layout import Layout
 from laminar.cluster.etcd.messages import Change, Json, news, text
 from laminar.cluster.etcd.reading import read_all
@@ -29,6 +29,8 @@ class EtcdFollower:
         self._layout = layout
         self._config = config
         self._counters = counters
+        self._fruitless = 0
+        """Attempts in a row that told nothing."""
 
     def own(self, store: int, change: Change) -> None:
         """Tell what this node itself changed."""
@@ -36,19 +38,19 @@ class EtcdFollower:
 
     async def run(self) -> None:
         """Follow for ever."""
-        pauses = self._client.pauses()
         while True:
             try:
-                await self._follow(pauses)
+                await self._follow()
             except KvUnavailableError:
                 pass  # counted by the client; the watch goes on from where it was
             except (KvRefusedError, ProtocolError):
                 # Whatever it was, only what is read anew can be trusted.
                 self._view.lose()
             self._counters.watch_restarts += 1
-            await pauses.sleep()
+            await self._client.pause(self._fruitless)
+            self._fruitless += 1
 
-    async def _follow(self, pauses: Pauses) -> None:
+    async def _follow(self) -> None:
         """Follow until etcd ends the watch, or says nothing for long."""
         if self._view.revision is None:
             self._view.begin()
@@ -64,7 +66,7 @@ class EtcdFollower:
             "watch", self._request(revision + 1), self._config.watch_idle_s
         ) as messages:
             async for message in messages:
-                pauses.reset()
+                self._fruitless = 0
                 told = news(message, self._layout)
                 self._counters.strange_keys += told.strange
                 self._view.watched(told)

@@ -19,7 +19,6 @@ from laminar.cluster.gossip.exchange import Outgoing
 from laminar.cluster.gossip.identity import start_incarnation
 from laminar.cluster.gossip.kv import GossipKv
 from laminar.cluster.gossip.member import Member
-from laminar.cluster.gossip.members import MemberWatches
 from laminar.cluster.gossip.statistics import GossipStatistics
 from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import KvEvent
@@ -32,6 +31,7 @@ from laminar.errors import (
     StreamBrokenError,
     StreamError,
 )
+from laminar.following import Followers
 from laminar.model import Incarnation, NodeId, node_id
 from laminar.net.address import is_unspecified, parse_addr
 from laminar.net.datagram import DatagramNetwork, DatagramSocket
@@ -93,7 +93,7 @@ class GossipAgent:
         self._network: DatagramNetwork = network if network is not None else UdpNetwork()
         self._rng = random.Random()
         self._errors: Counter[str] = Counter()
-        self._watches = MemberWatches()
+        self._followers: Followers[NodeId, Member] = Followers()
         self._stack = AsyncExitStack()
         self._socket: DatagramSocket | None = None
         self._core: GossipCore | None = None
@@ -172,7 +172,7 @@ class GossipAgent:
         A watcher that lags gets one event for each member that changed, the newest. A member
         that is forgotten is not told: it was gone for long.
         """
-        return self._watches.watch(self.members())
+        return self._followers.follow(self.members())
 
     def reachable(self, node: NodeId) -> None:
         """``node`` was just heard of otherwise, say over a data connection."""
@@ -311,7 +311,7 @@ class GossipAgent:
             if isinstance(event, KvEvent):
                 self.kv.changed(event)
             else:
-                self._watches.changed(event)
+                self._followers.changed(event.node, event)
         if core.error is not None:
             self._stopped.set()
 
