@@ -2,13 +2,15 @@
 
 Batches travel between the nodes of a dataflow job in order, with bounded memory, and with
 checkpoint barriers among them. Start with ``ShuffleSender`` and ``ShuffleReceiver`` (one
-connection), ``Exchange`` (an operator's view of many) or the ``laminar shuffle`` command.
+connection), ``Exchange`` (an operator's view of many), ``Node`` (all of it, with discovery)
+or the ``laminar shuffle`` command.
 
 Where things are, from the top; an import only ever points down::
 
     laminar.testing       suites and fakes for tests; imports all, imported by none
     laminar.cli           the command line
     laminar.repartition   the job behind ``laminar shuffle``: readers, workers, writers
+    laminar.node          one member of a cluster: wires discovery and data plane together
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
                           session, authentication, aligner, hashing, partition,
                           placement. Drivers: sender, receiver, exchange
@@ -74,6 +76,8 @@ if TYPE_CHECKING:
         node_id,
         node_uri,
     )
+    from laminar.node.config import NodeConfig
+    from laminar.node.node import Node
     from laminar.shuffle.aligner import BarrierAligner, Superseded
     from laminar.shuffle.exchange import Exchange
     from laminar.shuffle.hash_partitioner import HashPartitioner
@@ -147,6 +151,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "node_id",
         "node_uri",
     ),
+    "laminar.node.config": ("NodeConfig",),
+    "laminar.node.node": ("Node",),
     "laminar.shuffle.aligner": ("BarrierAligner", "Superseded"),
     "laminar.shuffle.exchange": ("Exchange",),
     "laminar.shuffle.hash_partitioner": ("HashPartitioner",),
@@ -212,6 +218,8 @@ __all__ = [
     "MemberState",
     "Message",
     "NoCreditError",
+    "Node",
+    "NodeConfig",
     "NodeId",
     "NodeIdTakenError",
     "OutputError",

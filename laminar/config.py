@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from pathlib import Path
 from typing import Literal
 
 from laminar.errors import ConfigError
@@ -25,20 +24,20 @@ Validation = Literal["full", "layout"]
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """Where TLS finds who this node is and whom it trusts: three files in PEM.
+    """Where TLS finds who this node is and whom it trusts: the paths of three files in PEM.
 
     Connections are TLS 1.3, and both sides show a certificate. That of a node names it by a
     URI, ``laminar://<cluster>/<node>`` (see :func:`laminar.node_uri`), among its subject
     alternative names. Files that change are read again for the next connection.
     """
 
-    certificate: str | Path
+    certificate: str
     """This node's certificate, followed by those between it and the authority's, if any."""
 
-    key: str | Path
+    key: str
     """The certificate's private key, not encrypted."""
 
-    ca: str | Path
+    ca: str
     """The certificates of the authorities whose nodes are trusted."""
 
 

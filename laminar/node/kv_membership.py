@@ -12,7 +12,7 @@ import anyio
 
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
-from laminar.errors import LaminarError
+from laminar.errors import ClosedError, LaminarError
 from laminar.following import Followers
 from laminar.model import Incarnation, NodeId
 from laminar.net.tasks import leave
@@ -73,7 +73,7 @@ class KvMembership:
     async def wait_stopped(self) -> LaminarError:
         """Never returns: nobody takes a node's place in a KV."""
         await anyio.sleep_forever()
-        raise AssertionError("unreachable")
+        raise ClosedError("a KV stops nobody")
 
     async def _watch(self) -> None:
         async with self._kv.watch(SHUFFLE_ADDR_KEY) as events:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import anyio
 
@@ -35,6 +33,8 @@ from laminar.shuffle.liveness import PeerEvent
 from laminar.shuffle.partition import Partitioner
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
+
+_T = TypeVar("_T")
 
 PORT_ATTEMPTS: Final = 8
 """How many ports are tried for one that is free for TCP and UDP, when any will do."""
@@ -308,10 +308,11 @@ class Node:
             members=self.members(),
             sender=self.sender.statistics(),
             receiver=self.receiver.statistics(),
-            discovery=agent
-            and DiscoveryStatistics(
+            discovery=DiscoveryStatistics(
                 agent.statistics(), agent.seal_statistics(), agent.network_errors
-            ),
+            )
+            if agent is not None
+            else None,
         )
 
     # -- tasks ------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ class Node:
         membership = self._require(self._membership)
         while True:
             await anyio.sleep(self.config.gossip.interval_s)
-            for peer in self._evidence.look(self.sender.heard_at(), self.receiver.heard_at()):
+            for peer in self._evidence.look(self.sender.heard(), self.receiver.heard()):
                 membership.reachable(peer)
 
     async def _keep_life(self, life: Life) -> None:

@@ -61,9 +61,9 @@ class Authority:
         )
         stem = file or node
         config = TlsConfig(
-            certificate=self._folder / f"{stem}.pem",
-            key=self._folder / f"{stem}-key.pem",
-            ca=self.path,
+            certificate=str(self._folder / f"{stem}.pem"),
+            key=str(self._folder / f"{stem}-key.pem"),
+            ca=str(self.path),
         )
         Path(config.certificate).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         Path(config.key).write_bytes(

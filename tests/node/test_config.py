@@ -1,0 +1,30 @@
+"""The settings of a node."""
+
+import pytest
+
+from laminar.config import EtcdConfig, ShuffleConfig
+from laminar.errors import ConfigError
+from laminar.node.config import NodeConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"node": "a b"}, "printable"),
+        ({"listen": "somewhere"}, "address"),
+        ({"listen": "0.0.0.0:7946"}, "advertise"),
+        ({"advertise": "nowhere"}, "address"),
+        ({"seeds": ("b",)}, "address"),
+        ({"peers": {"b": "c"}}, "address"),
+        ({"peers": {"b c": "h:1"}}, "printable"),
+        ({"seeds": ("h:1",), "etcd": EtcdConfig()}, "seeds and etcd"),
+        ({"keys_file": "k", "shuffle": ShuffleConfig(keys=(bytes(16),))}, "not from both"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        NodeConfig(**{"node": "a"} | settings)
+
+
+def test_every_address_may_be_listened_at_if_others_are_told_one():
+    assert NodeConfig("a", "0.0.0.0:7946", advertise="h:7946").advertise == "h:7946"
