@@ -243,7 +243,7 @@ async def test_a_sender_speaks_only_to_the_node_that_it_dialled(authority):
 async def test_a_certificate_of_another_cluster_is_refused(tmp_path, authority):
     mine = replace(IMPATIENT, tls=Authority(tmp_path, cluster="prod").certify("a"))
     trusted = tmp_path / "both.pem"
-    trusted.write_bytes(mine.tls.ca.read_bytes() + authority.path.read_bytes())
+    trusted.write_bytes(Path(mine.tls.ca).read_bytes() + authority.path.read_bytes())
     mine = replace(mine, tls=replace(mine.tls, ca=trusted))
     yours = replace(IMPATIENT, tls=replace(authority.certify("b"), ca=trusted))
     why, drops = await unreachable(mine, yours)
