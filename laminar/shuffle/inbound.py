@@ -123,6 +123,8 @@ class InboundChannel:
             batches=self.batches,
             bytes=self.bytes,
             window_used_bytes=self.window.held_bytes,
+            window_used_frames=self.window.held,
+            credit_bytes=max(0, self.window.window_bytes - self.window.held_bytes),
         )
 
 

@@ -6,6 +6,7 @@ import anyio
 
 from laminar.net.stream import ByteStream
 from laminar.shuffle.inbound import InboundSession
+from laminar.shuffle.vigil import Vigil
 
 
 class InboundConnection:
@@ -23,6 +24,7 @@ class InboundConnection:
         self.writing = False
         """Whether the writer is in the middle of a call: nobody else may write then."""
         self.sleeps: anyio.Event | None = None
+        self.vigil = Vigil(stream, session.config, self.ping)
 
     def ping(self) -> None:
         self.session.ping()

@@ -38,6 +38,8 @@ class Keepalive:
         """Set by whoever receives something; cheaper than to ask for the time."""
         self.dead = False
         """Whether the connection was given up."""
+        self._heard_at = now
+        self._heard_since_look = False
         self._timeout_s = timeout_s
         self._looked = now
         self._silent_s = 0.0
@@ -45,8 +47,9 @@ class Keepalive:
     def look(self, now: float) -> Verdict:
         """What to do at ``now``; to be called once per interval."""
         elapsed, self._looked = now - self._looked, now
-        if self.heard:
-            self.heard = False
+        self.heard_at(now)
+        if self._heard_since_look:
+            self._heard_since_look = False
             self._silent_s = 0.0
             return Verdict.FINE
         self._silent_s += min(elapsed, self.interval_s)
@@ -54,3 +57,14 @@ class Keepalive:
             self.dead = True
             return Verdict.DEAD
         return Verdict.PING
+
+    def heard_at(self, now: float) -> float:
+        """When something was last heard, as far as is known at ``now``.
+
+        What was heard since the last time somebody asked or looked counts as heard just now.
+        """
+        if self.heard:
+            self.heard = False
+            self._heard_since_look = True
+            self._heard_at = now
+        return self._heard_at

@@ -7,8 +7,8 @@ means is the session's to say.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from functools import partial
 from weakref import WeakKeyDictionary
 
@@ -77,6 +77,8 @@ class Link:
         self._resolve = resolve
         self._rng = rng
         self._note = note
+        self.vigil: Vigil | None = None
+        """Who watches over the connection, while there is one."""
         self.writer_sleeps: anyio.Event | None = None
         """Set by :meth:`wake_writer`; ``None`` while the writer is busy."""
         self._progress = anyio.Event()
@@ -102,25 +104,32 @@ class Link:
         lock = self._locks.setdefault(channel, anyio.Lock())
         channel.waiting += 1
         try:
-            async with lock:
+            async with _turn(channel, lock):
                 if isinstance(message, Data):
                     await self._send_batch(channel, message)
                 elif isinstance(message, SharedData):
                     for piece in message.pieces:
-                        await self.until(partial(self.session.offer_shared_piece, channel, piece))
-                        self.wake_writer()
+                        offer = partial(self.session.offer_shared_piece, channel, piece)
+                        await self._queue(channel, offer)
                 else:
-                    await self.until(lambda: self.session.offer(message, in_turn=True))
-                    self.wake_writer()
+                    await self._queue(channel, partial(self.session.offer, message, in_turn=True))
         finally:
             channel.waiting -= 1
+
+    async def _queue(self, channel: OutboundChannel, offer: Callable[[], bool]) -> None:
+        """Wait until ``offer`` has found room on ``channel``; raises the link's failure."""
+        self._check_usable()
+        if not offer():
+            with _blocked(channel):
+                await self.until(offer)
+        self.wake_writer()
 
     async def _send_batch(self, channel: OutboundChannel, message: Data) -> None:
         for batch in batches_of(message.batch):
             channel.check_schema(batch.schema)  # at once, not when there is room
             for piece in list(self.session.pieces(batch)):  # too large a row: nothing is sent
-                await self.until(partial(self.session.offer_piece, channel, piece, message.vnode))
-                self.wake_writer()
+                offer = partial(self.session.offer_piece, channel, piece, message.vnode)
+                await self._queue(channel, offer)
 
     async def flush(self) -> None:
         """Wait until the peer has received everything queued so far."""
@@ -134,13 +143,16 @@ class Link:
         Raises the link's failure.
         """
         while True:
-            if self.failure is not None:
-                raise self.tell_failure()
-            if self.closed:
-                raise ClosedError(f"the sender was closed; {self.session.peer} may lack messages")
+            self._check_usable()
             if condition():
                 return
             await self._progress.wait()
+
+    def _check_usable(self) -> None:
+        if self.failure is not None:
+            raise self.tell_failure()
+        if self.closed:
+            raise ClosedError(f"the sender was closed; {self.session.peer} may lack messages")
 
     def tell_failure(self) -> LaminarError:
         """The failure, which from now on counts as told."""
@@ -247,7 +259,7 @@ class Link:
     async def _serve(self, stream: ByteStream, decoder: FrameDecoder) -> None:
         """Read and write until the connection ends; raise when the peer is lost with it."""
         failure: RemoteError | None = None
-        vigil = Vigil(stream, self._config, self._ping)
+        self.vigil = vigil = Vigil(stream, self._config, self._ping)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write, stream)
             tasks.start_soon(vigil.keep)
@@ -263,6 +275,7 @@ class Link:
             except RemoteError as error:
                 failure = error
             finally:
+                self.vigil = None
                 tasks.cancel_scope.cancel()
         self.alive = False
         self.session.detach()
@@ -312,6 +325,27 @@ class Link:
         while not self.session.outstanding and not self._closing:
             self.writer_sleeps = sleeps = anyio.Event()
             await sleeps.wait()
+
+
+@asynccontextmanager
+async def _turn(channel: OutboundChannel, lock: anyio.Lock) -> AsyncIterator[None]:
+    """Hold the lock of ``channel``, behind those who came before."""
+    with _blocked(channel) if lock.locked() else nullcontext():
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _blocked(channel: OutboundChannel) -> Iterator[None]:
+    """Whoever wants to send waits."""
+    channel.blocked.begin(anyio.current_time())
+    try:
+        yield
+    finally:
+        channel.blocked.end(anyio.current_time())
 
 
 def _no_data(channel: int, length: int) -> None:

@@ -18,12 +18,13 @@ from laminar.shuffle.arrow import (
     fixed_row_bits,
     has_dictionaries,
 )
+from laminar.shuffle.blocked import Blocked
 from laminar.shuffle.frames import HEADER, HEADER_BYTES, Flag, Kind, encode_frame
 from laminar.shuffle.ipc_limits import check_carried
 from laminar.shuffle.messages import Barrier, End, Watermark
 from laminar.shuffle.schema_watch import KnownSchema, SchemaWatch
 from laminar.shuffle.shared import Position, SharedPiece
-from laminar.shuffle.statistics import ChannelStatistics
+from laminar.shuffle.statistics import OutboundChannelStatistics
 from laminar.shuffle.window import SendWindow
 
 BATCH_OVERHEAD_BYTES = 128
@@ -49,6 +50,8 @@ class OutboundChannel:
         """Whether the channel is in the session's queue of those with something to send."""
         self.waiting = 0
         """Senders that wait for room; the driver's, to keep them in order."""
+        self.blocked = Blocked()
+        """How long they wait; the driver's too."""
         self._config = config
         self._encoder = BatchEncoder(config.max_frame_bytes, config.compression)
         self._sealed_batches = 0
@@ -237,11 +240,15 @@ class OutboundChannel:
         """Grows with everything that is queued: opening, batches, control frames."""
         return self._sealed_batches + len(self._pending) + self.window.next_sequence
 
-    def statistics(self) -> ChannelStatistics:
-        """A snapshot."""
-        return ChannelStatistics(
+    def statistics(self, now: float) -> OutboundChannelStatistics:
+        """A snapshot, at ``now`` seconds of the driver's clock."""
+        used_bytes = self.used_bytes
+        return OutboundChannelStatistics(
             frames=self.window.next_sequence - 1,
             batches=self._sealed_batches + len(self._pending),
             bytes=self._data_bytes,
-            window_used_bytes=self.used_bytes,
+            window_used_bytes=used_bytes,
+            window_used_frames=len(self.window.retained) + self.pending,
+            credit_bytes=max(0, self.window.window_bytes - used_bytes),
+            blocked_s=self.blocked.seconds(now),
         )

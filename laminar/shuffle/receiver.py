@@ -48,7 +48,6 @@ from laminar.shuffle.messages import Close, Hello
 from laminar.shuffle.peers import Peers
 from laminar.shuffle.reception import receive_hello
 from laminar.shuffle.statistics import PeerStatistics, ReceiverStatistics
-from laminar.shuffle.vigil import Vigil
 
 ACCEPT_PAUSE_S = 0.1
 """Pause after a failed accept: when descriptors are short, some must be closed first."""
@@ -239,12 +238,22 @@ class ShuffleReceiver:
         """Wait until ``peer`` is lost, restarted or has left; at once if it is so now."""
         return await self._board.wait_dead(node_id(peer))
 
+    def heard(self) -> dict[NodeId, float]:
+        """When each connected peer was last heard; see :meth:`ShuffleSender.heard`."""
+        return self._heard(anyio.current_time())
+
+    def _heard(self, now: float) -> dict[NodeId, float]:
+        return {peer: by.vigil.heard_at(now) for peer, by in self._connections.items()}
+
     def statistics(self) -> ReceiverStatistics:
         """A snapshot of all peers."""
+        now = anyio.current_time()
+        heard = self._heard(now)
         return ReceiverStatistics(
             peers={
                 peer: PeerStatistics(
                     alive=peer in self._connections,
+                    silent_s=now - heard[peer] if peer in heard else None,
                     connections=session.connections,
                     duplicates=session.duplicates,
                     channels={name: c.statistics() for name, c in session.channels.items()},
@@ -376,12 +385,12 @@ class ShuffleReceiver:
     ) -> Close | ProtocolError | StreamError:
         """Read and write until the connection ends; why it did."""
         outcome: Close | ProtocolError | StreamError
-        vigil = Vigil(connection.stream, self.config, connection.ping)
+        vigil = connection.vigil
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write, connection)
             tasks.start_soon(vigil.keep)
             try:
-                outcome = await self._read(connection, decoder, vigil)
+                outcome = await self._read(connection, decoder)
             except ProtocolError as error:
                 outcome = error
             except StreamError as error:
@@ -396,11 +405,9 @@ class ShuffleReceiver:
                 await tell(connection.stream, close_frame(str(outcome)))
         return outcome
 
-    async def _read(
-        self, connection: InboundConnection, decoder: FrameDecoder, vigil: Vigil
-    ) -> Close:
+    async def _read(self, connection: InboundConnection, decoder: FrameDecoder) -> Close:
         """Receive until the peer says goodbye."""
-        session, stream = connection.session, connection.stream
+        session, stream, vigil = connection.session, connection.stream, connection.vigil
         while True:
             count = await stream.receive_into(decoder.buffer())
             if self._connections.get(session.peer) is not connection:

@@ -213,10 +213,25 @@ class ShuffleSender:
         """Wait until ``peer`` is lost, restarted or has left; at once if it is so now."""
         return await self._board.wait_dead(node_id(peer))
 
+    def heard(self) -> dict[NodeId, float]:
+        """When each connected peer was last heard, in seconds of ``anyio.current_time``.
+
+        What came since the last call counts as heard just now, so this is as exact as the calls
+        are frequent, and at worst ``keepalive_interval_s`` late. An idle peer gives a sign of
+        life about every two such intervals.
+        """
+        now = anyio.current_time()
+        return {
+            link.session.peer: link.vigil.heard_at(now)
+            for link in self._links.values()
+            if link.vigil is not None
+        }
+
     def statistics(self) -> SenderStatistics:
         """A snapshot of all links."""
+        now = anyio.current_time()
         return SenderStatistics(
-            peers={link.session.peer: _statistics(link) for link in self._links.values()},
+            peers={link.session.peer: _statistics(link, now) for link in self._links.values()},
             certificates=self._tls.statistics() if self._tls else None,
         )
 
@@ -324,12 +339,14 @@ def _unknown(peer: NodeId) -> str:
     )
 
 
-def _statistics(link: Link) -> LinkStatistics:
+def _statistics(link: Link, now: float) -> LinkStatistics:
     session = link.session
     return LinkStatistics(
         alive=link.alive,
+        silent_s=None if link.vigil is None else now - link.vigil.heard_at(now),
         connections=link.connections,
+        trouble=link.trouble,
         frames_sent=session.frames_sent,
         bytes_sent=session.bytes_sent,
-        channels={name: channel.statistics() for name, channel in session.channels.items()},
+        channels={name: channel.statistics(now) for name, channel in session.channels.items()},
     )

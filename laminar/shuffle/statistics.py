@@ -20,7 +20,21 @@ class ChannelStatistics:
     bytes: int
     """Bytes of DATA bodies queued for sending, or received."""
     window_used_bytes: int
-    """Bytes of DATA bodies that count against the window now."""
+    """Bytes of DATA bodies that count against the window now: queued and not yet consumed."""
+    window_used_frames: int
+    """Frames, those without data included, that are queued and not yet consumed. Batches that
+    wait for company count as one."""
+    credit_bytes: int
+    """Bytes for which the window has room now."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundChannelStatistics(ChannelStatistics):
+    """A snapshot of one channel, sending."""
+
+    blocked_s: float
+    """How long senders have waited for room on this channel, in sum; those that wait now
+    included, and each counted for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +42,18 @@ class LinkStatistics:
     """A snapshot of what was sent to one peer."""
 
     alive: bool
+    silent_s: float | None
+    """Seconds since anything was last heard on the connection; None without one. See
+    :meth:`ShuffleSender.heard <laminar.shuffle.sender.ShuffleSender.heard>` for how exact."""
     connections: int
     """How many connections there have been: one, and one more per reconnect."""
+    trouble: str
+    """Why the last attempt to connect failed, or the last connection ended; empty if none did."""
     frames_sent: int
     """Frames of channels, those sent again after a reconnect included."""
     bytes_sent: int
     """Their bytes on the wire."""
-    channels: Mapping[str, ChannelStatistics]
+    channels: Mapping[str, OutboundChannelStatistics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +70,10 @@ class PeerStatistics:
     """A snapshot of what was received from one peer."""
 
     alive: bool
+    silent_s: float | None
+    """Seconds since anything was last heard on the connection; None without one."""
     connections: int
-    """How many connections there have been."""
+    """How many connections there have been: one, and one more per reconnect."""
     duplicates: int
     """Frames that came again after a reconnect and were dropped."""
     channels: Mapping[str, ChannelStatistics]

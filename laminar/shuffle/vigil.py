@@ -27,6 +27,10 @@ class Vigil:
         """Something arrived."""
         self._keepalive.heard = True
 
+    def heard_at(self, now: float) -> float:
+        """When something last arrived; see :meth:`Keepalive.heard_at`."""
+        return self._keepalive.heard_at(now)
+
     async def keep(self) -> None:
         """Ping when it is silent; close the stream when it is dead, and return."""
         while True:

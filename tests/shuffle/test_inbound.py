@@ -109,7 +109,8 @@ class TestMessages:
         statistics = receiver.session.channels["x"].statistics()
         assert (statistics.frames, statistics.batches) == (5, 2)
         assert statistics.bytes == 2 * len(body) + 8
-        assert statistics.window_used_bytes == 0
+        assert (statistics.window_used_bytes, statistics.window_used_frames) == (0, 0)
+        assert statistics.credit_bytes == receiver.session.config.window_bytes
 
     def test_a_barrier_that_follows_something_else_than_it_says(self):
         receiver = Receiver()

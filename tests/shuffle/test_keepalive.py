@@ -65,3 +65,22 @@ def test_only_looking_in_vain_for_longer_than_the_timeout_is_death(looks, timeou
             assert verdict is (Verdict.PING if silent_s else Verdict.FINE)
         elif verdict is Verdict.DEAD:
             return  # at the edge, where floats decide
+
+
+def test_whoever_asks_hears_when_the_last_sign_of_life_was_found():
+    keepalive = watched()
+    assert keepalive.heard_at(101.2) == 101.0  # by the look
+    keepalive.heard = True
+    assert keepalive.heard_at(101.5) == 101.5
+    assert keepalive.heard_at(101.9) == 101.5
+    keepalive.look(102.0)
+    assert keepalive.heard_at(104.0) == 101.5
+
+
+def test_to_ask_when_takes_nothing_away_from_the_next_look():
+    keepalive = watched()
+    keepalive.heard = True
+    keepalive.heard_at(101.5)
+    assert keepalive.look(102.0) is Verdict.FINE
+    keepalive.heard_at(102.5)
+    assert keepalive.look(103.0) is Verdict.PING

@@ -379,7 +379,7 @@ class TestOffer:
         """For batches above the target and below it, also when nothing else is queued."""
         out = opened(coalesce_bytes=3000, target_frame_bytes=target)
         assert out.offer(Data(rows(20, 100)))
-        used = out.channel("default").statistics().window_used_bytes
+        used = out.channel("default").statistics(0.0).window_used_bytes
         over = rows(count, 35)
         assert WINDOW - used < size_of(over) < WINDOW
         assert not out.offer(Data(over))
@@ -737,11 +737,27 @@ def test_statistics():
         out.offer(Data(rows()))
     out.offer(Watermark(1))
     frames = taken(out)
-    statistics = out.channels["default"].statistics()
+    statistics = out.channels["default"].statistics(7.0)
     assert (statistics.frames, statistics.batches) == (2, 3)
     assert statistics.bytes == statistics.window_used_bytes == len(frames[1].body)
+    assert statistics.credit_bytes == WINDOW - statistics.bytes
+    assert (statistics.window_used_frames, statistics.blocked_s) == (2, 0)
     assert out.frames_sent == 2
     assert out.bytes_sent == sum(HEADER_BYTES + len(frame.body) for frame in frames[1:])
+
+
+def test_what_waits_for_company_is_queued_and_an_oversized_frame_leaves_no_credit():
+    out = opened()
+    channel = out.channel("default")
+    assert channel.statistics(0.0).credit_bytes == WINDOW
+    out.offer(Data(rows()))
+    out.offer(Data(rows()))
+    waiting = channel.statistics(0.0)
+    assert (waiting.frames, waiting.batches, waiting.window_used_frames) == (0, 2, 1)
+    assert waiting.credit_bytes == WINDOW - waiting.window_used_bytes < WINDOW
+    wide = opened(target_frame_bytes=3 * WINDOW, window_bytes=WINDOW)
+    assert wide.offer(Data(rows(1, 2 * WINDOW)))
+    assert wide.channel("default").statistics(0.0).credit_bytes == 0
 
 
 class TestManyChannels:

@@ -478,12 +478,16 @@ async def test_statistics_count_what_was_received():
         assert (peer.alive, peer.connections, peer.duplicates) == (True, 1, 0)
         assert (channel.frames, channel.batches) == (6, 0)
         assert channel.window_used_bytes == channel.bytes > 0
+        assert channel.credit_bytes == config.window_bytes - channel.bytes
+        assert channel.window_used_frames == 6
         assert channel.bytes == sender.statistics().peers["b"].channels["orders"].bytes
         assert len(receiver.drain_available()) == 6
         channel = receiver.statistics().peers["a"].channels["orders"]
         assert (channel.frames, channel.batches, channel.window_used_bytes) == (6, 5, 0)
         assert before.peers["a"].channels["orders"].batches == 0  # a snapshot
         assert (before.drops, before.accept_failures) == ({}, 0)
+        assert before.peers["a"].silent_s >= 0
+        assert receiver.heard().keys() == {"a"}
 
 
 @limited

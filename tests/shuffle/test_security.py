@@ -6,6 +6,7 @@
 import random
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest

@@ -945,6 +945,9 @@ async def test_statistics_count_what_was_sent():
             channel = link.channels["orders"]
             assert (link.alive, link.connections, link.frames_sent) == (True, 1, 6)
             assert (channel.frames, channel.batches) == (6, 5)
+            assert channel.credit_bytes == config.window_bytes - channel.bytes
+            assert (channel.window_used_frames, channel.blocked_s) == (6, 0)
+            assert (link.trouble, link.silent_s) == ("", 0)  # its answer to the flush just came
             assert channel.window_used_bytes == channel.bytes > 0
             # Beside the frames of channels: preface, Hello, Open and Ping.
             assert 0 < spy.sent[receiver.local_addr] - link.bytes_sent < 200
@@ -956,6 +959,54 @@ async def test_statistics_count_what_was_sent():
                 lambda: not sender.statistics().peers["b"].channels["orders"].window_used_bytes
             )
             assert sender.is_alive("b")
+
+
+@limited
+async def test_the_time_that_senders_wait_for_room_is_counted_while_they_wait():
+    async with (
+        ShuffleReceiver.bind("b", config=SMALL) as receiver,
+        ShuffleSender("a", config=SMALL) as sender,
+        anyio.create_task_group() as tasks,
+    ):
+
+        def blocked_s(channel):
+            return sender.statistics().peers["b"].channels[channel].blocked_s
+
+        sender.register_peer("b", receiver.local_addr)
+        await sender.send_to("b", Watermark(1, "idle"))
+        sent = fill(sender, "b")
+        assert blocked_s("default") == 0  # try_send does not wait
+        for number in range(2):  # one has its turn, and one waits for that
+            tasks.start_soon(sender.send_to, "b", Data(numbered(sent + number, 1, KIB)))
+        await eventually(lambda: blocked_s("default") > 0)
+        seen, began = blocked_s("default"), anyio.current_time()
+        await eventually(lambda: anyio.current_time() - began > 0.02)
+        assert blocked_s("default") >= seen + 2 * 0.02
+        rows = await receive_rows(receiver.channel("default"), sent + 2)
+        assert sorted(rows) == list(range(sent + 2))  # the two came in no order
+        await sender.flush()
+        await anyio.wait_all_tasks_blocked()
+        done = blocked_s("default")
+        await anyio.sleep(0.001)
+        assert blocked_s("default") == done
+        assert blocked_s("idle") == 0
+
+
+@limited
+async def test_a_sender_that_gives_up_waiting_is_counted_no_longer():
+    async with (
+        ShuffleReceiver.bind("b", config=SMALL) as receiver,
+        ShuffleSender("a", config=SMALL) as sender,
+    ):
+        sender.register_peer("b", receiver.local_addr)
+        sent = fill(sender, "b")
+        with anyio.move_on_after(0.01):
+            await sender.send_to("b", Data(numbered(sent, 1, KIB)))
+        channels = sender.statistics().peers["b"].channels
+        assert channels["default"].blocked_s >= 0.01
+        await anyio.sleep(0.001)
+        assert sender.statistics().peers["b"].channels == channels
+        await receive_rows(receiver, sent)
 
 
 @limited

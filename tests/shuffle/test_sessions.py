@@ -341,7 +341,7 @@ class Sessions(RuleBasedStateMachine):
     def the_sender_is_bounded(self):
         for channel in self.out.channels.values():
             charges = [frame.charge for frame in channel.window.retained if frame.charge]
-            used = channel.statistics().window_used_bytes
+            used = channel.statistics(0.0).window_used_bytes
             frames = len(charges) + channel.pending
             # Rounding: what a batch takes as a frame is only known when it is one.
             limit = WINDOW + FRAME_OVERHEAD_BYTES * frames

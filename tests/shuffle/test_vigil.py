@@ -55,6 +55,39 @@ async def test_idle_connections_stay():
 
 
 @limited
+async def test_each_side_knows_when_it_last_heard_the_other():
+    config = replace(QUICK, keepalive_interval_s=60, keepalive_timeout_s=60)
+    async with (
+        ShuffleReceiver.bind("b", config=config) as receiver,
+        Proxy(receiver.local_addr).running() as proxy,
+        ShuffleSender("a", config=config) as sender,
+    ):
+        assert sender.heard() == {} == receiver.heard()
+        sender.register_peer("b", proxy.addr)
+        await sender.send_to("b", Watermark(1))
+        await sender.flush()
+        first = sender.heard(), receiver.heard()
+        assert [set(heard) for heard in first] == [{"b"}, {"a"}]
+        assert (sender.heard(), receiver.heard()) == first  # nothing came since
+        before = anyio.current_time()
+        await sender.send_to("b", Watermark(2))
+        await sender.flush()
+        assert sender.heard()["b"] >= before
+        assert receiver.heard()["a"] >= before
+        assert 0 <= sender.statistics().peers["b"].silent_s <= anyio.current_time() - before
+        assert 0 <= receiver.statistics().peers["a"].silent_s <= anyio.current_time() - before
+        proxy.open = False
+        proxy.cut()
+        await eventually(lambda: not sender.heard() and not receiver.heard())
+        assert sender.statistics().peers["b"].silent_s is None
+        assert receiver.statistics().peers["a"].silent_s is None
+        assert sender.statistics().peers["b"].trouble
+        proxy.open = True
+        await sender.flush()
+        await eventually(lambda: sender.heard() and receiver.heard())
+
+
+@limited
 async def test_a_peer_with_a_full_window_is_not_a_silent_one():
     config = replace(WATCHFUL, window_bytes=1000)
     async with (
