@@ -6,7 +6,6 @@
 import random
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 import pytest
@@ -242,11 +241,12 @@ async def test_a_sender_speaks_only_to_the_node_that_it_dialled(authority):
 
 @limited
 async def test_a_certificate_of_another_cluster_is_refused(tmp_path, authority):
-    mine = replace(IMPATIENT, tls=Authority(tmp_path, cluster="prod").certify("a"))
+    ours = Authority(tmp_path, cluster="prod")
+    mine = replace(IMPATIENT, tls=ours.certify("a"))
     trusted = tmp_path / "both.pem"
-    trusted.write_bytes(Path(mine.tls.ca).read_bytes() + authority.path.read_bytes())
-    mine = replace(mine, tls=replace(mine.tls, ca=trusted))
-    yours = replace(IMPATIENT, tls=replace(authority.certify("b"), ca=trusted))
+    trusted.write_bytes(ours.path.read_bytes() + authority.path.read_bytes())
+    mine = replace(mine, tls=replace(mine.tls, ca=str(trusted)))
+    yours = replace(IMPATIENT, tls=replace(authority.certify("b"), ca=str(trusted)))
     why, drops = await unreachable(mine, yours)
     assert "the certificate of a lacks laminar://laminar/a" in why
     assert drops == {"certificate"}
