@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from laminar.model import NodeId
-from laminar.shuffle.liveness import PeerState
-
-REACHED = frozenset({PeerState.CONNECTED, PeerState.RESTARTED})
-UNREACHED = frozenset({PeerState.DISCONNECTED, PeerState.LOST})
 
 
 class Evidence:

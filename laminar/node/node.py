@@ -23,16 +23,19 @@ from laminar.net.datagram import DatagramNetwork
 from laminar.net.stream import Network
 from laminar.net.tasks import leave
 from laminar.node.config import NodeConfig
-from laminar.node.evidence import REACHED, UNREACHED, Evidence
+from laminar.node.evidence import Evidence
 from laminar.node.kv_membership import KvMembership
 from laminar.node.life import Life
 from laminar.node.membership import Membership
 from laminar.node.statistics import DiscoveryStatistics, NodeStatistics
 from laminar.shuffle.exchange import Exchange
-from laminar.shuffle.liveness import PeerEvent
+from laminar.shuffle.liveness import PeerEvent, PeerState
 from laminar.shuffle.partition import Partitioner
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
+
+REACHED: Final = frozenset({PeerState.CONNECTED, PeerState.RESTARTED})
+UNREACHED: Final = frozenset({PeerState.DISCONNECTED, PeerState.LOST})
 
 _T = TypeVar("_T")
 

@@ -28,7 +28,7 @@ from laminar.shuffle.hash_partitioner import HashPartitioner
 from laminar.shuffle.messages import Data
 from tests.wiring import eventually, free_addr, limited, numbered, rows_of
 
-QUICK = GossipConfig(interval_s=0.02)
+QUICK = GossipConfig(interval_s=0.02, leave_timeout_s=0.2)
 KEY = bytes(range(32))
 
 
