@@ -21,6 +21,9 @@ Compression = Literal["lz4", "zstd"]
 SchemaChange = Literal["announce", "refuse"]
 Validation = Literal["full", "layout"]
 
+_LIMITS = ("_bytes", "_max", "_s", "_threshold")
+"""How the names of numbers end."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
@@ -148,13 +151,10 @@ class ShuffleConfig:
     def __post_init__(self) -> None:
         if not 1 <= len(self.cluster) <= 128:
             raise ConfigError(f"cluster has 1 to 128 characters, got {len(self.cluster)}")
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            if limit.name.endswith(("_bytes", "_max", "_s")) and not value > 0:
-                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
-        self._check_order("coalesce_bytes", "target_frame_bytes", "max_frame_bytes")
-        self._check_order("backoff_initial_s", "backoff_max_s")
-        self._check_order("keepalive_interval_s", "keepalive_timeout_s")
+        _check_positive(self)
+        _check_order(self, "coalesce_bytes", "target_frame_bytes", "max_frame_bytes")
+        _check_order(self, "backoff_initial_s", "backoff_max_s")
+        _check_order(self, "keepalive_interval_s", "keepalive_timeout_s")
         if self.max_frame_bytes >= 2**31:
             raise ConfigError(f"max_frame_bytes must be below 2 GiB, got {self.max_frame_bytes}")
         if self.channels_max > CHANNELS_MAX:
@@ -204,14 +204,6 @@ class ShuffleConfig:
                     "with secrets.token_bytes(32)"
                 )
 
-    def _check_order(self, *names: str) -> None:
-        for smaller, larger in pairwise(names):
-            if getattr(self, smaller) > getattr(self, larger):
-                raise ConfigError(
-                    f"{smaller} ({getattr(self, smaller)}) must not exceed "
-                    f"{larger} ({getattr(self, larger)})"
-                )
-
 
 @dataclass(frozen=True, slots=True)
 class DatagramConfig:
@@ -245,10 +237,7 @@ class DatagramConfig:
     """How long a cookie can be echoed at least; at most twice as long."""
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            if not value > 0:
-                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
+        _check_positive(self)
         if not 512 <= self.datagram_bytes_max <= 65507:
             raise ConfigError(
                 "datagram_bytes_max must be between 512 and 65507, the most that UDP carries, "
@@ -304,12 +293,8 @@ class EtcdConfig:
             raise ConfigError(
                 f"prefix has 1 to 128 characters and does not end with '/', got {self.prefix!r}"
             )
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            if limit.name.endswith(("_max", "_s")) and not value > 0:
-                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
-        if self.backoff_initial_s > self.backoff_max_s:
-            raise ConfigError("backoff_initial_s must not exceed backoff_max_s")
+        _check_positive(self)
+        _check_order(self, "backoff_initial_s", "backoff_max_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,9 +359,24 @@ class GossipConfig:
     """Longest time that leaving waits until somebody has heard of it."""
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            if limit.name.endswith(("_bytes_max", "_max", "_s", "_threshold")) and not value > 0:
-                raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
+        _check_positive(self)
         if self.phi_threshold > 100:
             raise ConfigError(f"phi_threshold must be at most 100, got {self.phi_threshold!r}")
+
+
+def _check_positive(config: ShuffleConfig | DatagramConfig | EtcdConfig | GossipConfig) -> None:
+    """Raise :class:`~laminar.errors.ConfigError` unless all limits are greater than 0."""
+    for limit in fields(config):
+        value = getattr(config, limit.name)
+        if limit.name.endswith(_LIMITS) and not value > 0:  # nor is NaN
+            raise ConfigError(f"{limit.name} must be greater than 0, got {value!r}")
+
+
+def _check_order(config: ShuffleConfig | EtcdConfig, *names: str) -> None:
+    """Raise :class:`~laminar.errors.ConfigError` unless the limits grow in this order."""
+    for smaller, larger in pairwise(names):
+        if getattr(config, smaller) > getattr(config, larger):
+            raise ConfigError(
+                f"{smaller} ({getattr(config, smaller)}) must not exceed "
+                f"{larger} ({getattr(config, larger)})"
+            )
