@@ -114,7 +114,7 @@ test-wheel: $(VENV)/dev/.ready $(VENV)/wheel/.installed
 	python="$$(cd $(WHEEL) && pwd)/python"; \
 	outside="$$(mktemp -d)"; \
 	trap 'rm -rf "$$outside"' EXIT; \
-	cp -R tests examples benchmarks fuzz pyproject.toml "$$outside"; \
+	cp -R tests examples benchmarks fuzz docs README.md CONTRIBUTING.md pyproject.toml "$$outside"; \
 	cd "$$outside"; \
 	LAMINAR_TEST_WHEEL=1 "$$python" -m pytest $(WHEEL_PYTEST_ARGS)
 
