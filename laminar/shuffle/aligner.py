@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from laminar.config import ABORTED_CHECKPOINTS_MAX
+from laminar.errors import ConfigError
 from laminar.model import CheckpointId, NodeId, node_id
 from laminar.shuffle.messages import (
     DEFAULT_CHANNEL,
@@ -44,7 +45,7 @@ Aligned: TypeAlias = tuple[NodeId | None, AlignedMessage]
 
 
 class _Input(Generic[Item]):
-    """One live input."""
+    """One life of an input, which counts as soon as it is among the live ones."""
 
     __slots__ = ("blocked", "delivered", "held", "held_bytes", "leaving", "peer", "watermark")
 
@@ -61,6 +62,12 @@ class _Input(Generic[Item]):
         """The newest checkpoint it has delivered a barrier of."""
         self.watermark: int | None = None
 
+    def hold(self, item: Item, size: int, last: bool) -> None:
+        """Keep ``item`` until its turn."""
+        self.held.append((item, size))
+        self.held_bytes += size
+        self.leaving = last
+
 
 class BarrierAligner(Generic[Item]):
     """Lets the items of all inputs through, but none across a barrier.
@@ -74,10 +81,13 @@ class BarrierAligner(Generic[Item]):
     included, until every live input has delivered it. Then the barrier comes out, once.
 
     - Inputs are one set, fixed at the start. One that ends has thereby delivered every
-      barrier; one that leaves is no longer waited for. Neither ever comes back: what arrives
-      of it later is refused and counted (``departed``), as is what nobody expects (``stranger``).
-    - The departure of a blocked input keeps its place behind what is held of it. Nothing of
-      an input comes out after its departure.
+      barrier; one that leaves is no longer waited for. What nobody expects is refused and
+      counted (``stranger``).
+    - The departure of a blocked input keeps its place behind what is held of it. What an input
+      sends in its next life waits, untouched, until it is *readmitted*, or refused and counted
+      (``departed``) because it was *dismissed*. Of several such lives only the newest waits.
+    - A readmitted input counts like the others from then on. A checkpoint that is being aligned
+      comes out without it, and before anything of it.
     - Checkpoint ids grow. An input that delivers one shows that it will never deliver an
       older one, so the older one is over: if it was being aligned, :class:`Superseded` says so.
     - A barrier of a checkpoint that is over, because it was aligned, superseded or aborted, is
@@ -93,6 +103,9 @@ class BarrierAligner(Generic[Item]):
         self.inputs = frozenset(node_id(peer) for peer in inputs)
         self._channel = channel
         self._live = {peer: _Input[Item](peer) for peer in sorted(self.inputs)}
+        self._returned: dict[NodeId, _Input[Item]] = {}
+        """The newest life of inputs that are gone, or about to leave."""
+        self._dismissed: set[NodeId] = set()
         self._runnable: OrderedDict[NodeId, _Input[Item]] = OrderedDict()
         """Inputs that may have an item to process now."""
         self._current: Barrier | None = None
@@ -123,18 +136,26 @@ class BarrierAligner(Generic[Item]):
     def put(self, peer: NodeId, item: Item, size: int = 0, *, last: bool = False) -> bool:
         """Keep ``item`` of ``size`` bytes until its turn; ``False`` when it is refused.
 
-        ``last`` says that the input is gone behind it, so that what it may send in another
-        life is refused from now on.
+        ``last`` says that nothing follows it in this life of the input.
         """
         source = self._live.get(peer)
         if source is None or source.leaving:
-            self._drops["departed" if peer in self.inputs else "stranger"] += 1
-            return False
-        source.held.append((item, size))
-        source.held_bytes += size
-        source.leaving = last
+            return self._put_aside(peer, item, size, last)
+        source.hold(item, size, last)
         if not source.blocked:
             self._runnable[peer] = source
+        return True
+
+    def _put_aside(self, peer: NodeId, item: Item, size: int, last: bool) -> bool:
+        """Keep what comes of no live input, if its peer may become one."""
+        if peer not in self.inputs or peer in self._dismissed:
+            self._drops["departed" if peer in self.inputs else "stranger"] += 1
+            return False
+        source = self._returned.get(peer)
+        if source is None or source.leaving:  # whatever waited is of a life before this one
+            self._drop(source)
+            source = self._returned[peer] = _Input(peer)
+        source.hold(item, size, last)
         return True
 
     def take(self) -> tuple[NodeId, Item] | None:
@@ -176,14 +197,57 @@ class BarrierAligner(Generic[Item]):
         source = self._live.pop(peer, None)
         if source is None:
             return []
-        if source.held:
-            self._drops["departed"] += len(source.held)
+        self._drop(source)
         self._runnable.pop(peer, None)
         self._blocked -= source.blocked
         if not self._live:
+            if self._current is not None:
+                self._pass(self._current.barrier.checkpoint_id)
             self._close(now)
             return []
         return self._advance() + self._complete(now)
+
+    def _drop(self, source: _Input[Item] | None) -> None:
+        if source is not None and source.held:
+            self._drops["departed"] += len(source.held)
+
+    def readmit(self, peer: NodeId) -> None:
+        """Make ``peer``, an input that is gone, one again, with all that its new life sent.
+
+        Barriers and watermarks wait for it from now on, also if it has not come yet; only the
+        checkpoint that is being aligned does not. Nothing happens to one that is an input now.
+        Raises :class:`~laminar.errors.ConfigError` when it never was one.
+        """
+        self._check_input(peer)
+        if peer in self._live:
+            return
+        self._dismissed.discard(peer)
+        source = self._live[peer] = self._returned.pop(peer, _Input(peer))
+        if self._current is not None:
+            source.blocked = True  # as if it had delivered it
+            self._blocked += 1
+        elif source.held:
+            self._runnable[peer] = source
+
+    def dismiss(self, peer: NodeId, now: float) -> tuple[list[Aligned], list[Item]]:
+        """Neither wait for ``peer`` nor let anything of it through, until it is readmitted.
+
+        What comes out now that it is gone, and the items of it that are refused.
+        Raises :class:`~laminar.errors.ConfigError` when it never was an input.
+        """
+        self._check_input(peer)
+        self._dismissed.add(peer)
+        sources = [self._live.get(peer), self._returned.pop(peer, None)]
+        refused = [item for source in sources if source is not None for item, _ in source.held]
+        self._drop(sources[1])
+        return self.leave(peer, now), refused
+
+    def _check_input(self, peer: NodeId) -> None:
+        if peer not in self.inputs:
+            raise ConfigError(
+                f"peer {peer} is not among the inputs of {self._channel!r}: name it in inputs "
+                "when the exchange is made"
+            )
 
     def abort(self, checkpoint_id: CheckpointId, now: float) -> list[Aligned]:
         """Never align ``checkpoint_id``, whose barriers may come before or after this.
@@ -217,6 +281,7 @@ class BarrierAligner(Generic[Item]):
             inputs=len(self._live),
             aligning=None if current is None else current.barrier.checkpoint_id,
             missing=frozenset(i.peer for i in inputs if current is not None and not i.blocked),
+            returned=frozenset(self._returned.keys() - self._live.keys()),
             held_messages=sum(len(source.held) for source in inputs),
             held_bytes=sum(source.held_bytes for source in inputs),
             aligned=self._counts["aligned"],

@@ -19,7 +19,7 @@ from laminar.errors import (
     RemoteError,
     UnknownPeerError,
 )
-from laminar.model import CheckpointBarrier, CheckpointId, NodeId
+from laminar.model import CheckpointBarrier, CheckpointId, NodeId, node_id
 from laminar.shuffle.aligner import Aligned, BarrierAligner
 from laminar.shuffle.arrow import ArrowData, batches_of
 from laminar.shuffle.fanout import collect, raise_failures
@@ -147,6 +147,9 @@ class Exchange:
             async with anyio.create_task_group() as tasks:
                 for node, message in waiting:
                     tasks.start_soon(collect, failures, node, partial(self._send_to, node, message))
+        for node, failure in failures.items():
+            if isinstance(failure, RemoteError):
+                self._open_again(node)
         raise_failures(f"exchange {self.name!r}", failures)
 
     def _offer(self, node: NodeId, message: Sendable) -> bool:
@@ -171,6 +174,11 @@ class Exchange:
             if node not in failures:
                 self._unopened.remove(node)
 
+    def _open_again(self, node: NodeId) -> None:
+        """The next life of ``node`` has to know of the channel before anything is sent on it."""
+        if node in self._partitioner.nodes and node not in self._unopened:
+            self._unopened.append(node)
+
     # -- receiving -----------------------------------------------------------------------
 
     def abort(self, checkpoint_id: int) -> None:
@@ -180,6 +188,49 @@ class Exchange:
         """
         self._events += self._aligner.abort(CheckpointId(checkpoint_id), anyio.current_time())
         self._inbox.wake()
+
+    def readmit(self, peer: str) -> None:
+        """Make ``peer``, an input that was lost, restarted or ended, an input again.
+
+        What its new life has sent was kept from its first message on, within its window, and
+        comes out now; what it will send does too. It may come back before this call or after
+        it: barriers and watermarks wait for it from now on, as they did in the beginning. Only
+        the checkpoint that is being aligned does not, and nothing of the new life comes out
+        before that one is over. See ``docs/design/alignment.md`` for what that means to
+        snapshots. Nothing happens to one that is an input now: if it is about to be lost, that
+        is told first.
+
+        Raises :class:`~laminar.errors.ConfigError` for a node that is not among the inputs, or
+        this one itself.
+        """
+        node = self._check_remote(peer)
+        self._aligner.readmit(node)
+        self._inbox.expected.add(node)
+        self._open_again(node)
+        self._inbox.wake()
+
+    def dismiss(self, peer: str) -> None:
+        """Neither wait for ``peer`` nor let anything of it through, until it is readmitted.
+
+        What comes of it is dropped and counted as ``departed``. Raises
+        :class:`~laminar.errors.ConfigError` as :meth:`readmit` does.
+        """
+        node = self._check_remote(peer)
+        events, refused = self._aligner.dismiss(node, anyio.current_time())
+        self._events += events
+        if self._opened is not None and self._opened[0] == node:
+            refused.insert(0, self._opened[1])
+            self._opened = None
+        for item in refused:
+            self._refuse(item)
+        self._inbox.expected.discard(node)
+        self._inbox.wake()
+
+    def _check_remote(self, peer: str) -> NodeId:
+        node = node_id(peer)
+        if node == self._sender.local_id:
+            raise ConfigError(f"{node} is this node itself, which never leaves {self.name!r}")
+        return node
 
     def statistics(self) -> AlignmentStatistics:
         """A snapshot of the inputs and the checkpoints among them."""
@@ -200,8 +251,9 @@ class Exchange:
         Raises :class:`~laminar.errors.PeerLostError` or
         :class:`~laminar.errors.PeerRestartedError`, once, behind everything that came of an
         input which is gone before its end. From then on it is no input any more: iterating
-        further goes on without it. Raises :class:`~laminar.errors.ConfigError`, once, when
-        somebody sends who is not among the inputs; that is dropped and counted.
+        further goes on without it, unless it is taken back with :meth:`readmit`. Raises
+        :class:`~laminar.errors.ConfigError`, once, when somebody sends who is not among the
+        inputs; that is dropped and counted.
         """
         while True:
             if self._events:
@@ -227,14 +279,22 @@ class Exchange:
         about = label(item)
         if self._aligner.put(about.peer, item, about.size, last=about.last):
             return
-        with suppress(RemoteError):  # of somebody who is no input (any more)
-            self._inbox.open(item)
-        if about.peer not in self._aligner.inputs and not (about.last or self._stranger_told):
+        sent = self._refuse(item)
+        if sent and about.peer not in self._aligner.inputs and not self._stranger_told:
             self._stranger_told = True
             raise ConfigError(
                 f"peer {about.peer} sends on {self.name!r} but is not among the inputs there: "
                 "give every node of an exchange the same nodes, or name it in inputs"
             )
+
+    def _refuse(self, item: Item) -> bool:
+        """Consume ``item`` without a word; whether it is something that was sent."""
+        with suppress(RemoteError):  # of somebody who is no input (any more)
+            envelope = self._inbox.open(item)
+            while envelope is not None and opens_again(item, envelope):
+                envelope = self._inbox.open(item)
+            return envelope is not None and not isinstance(envelope[1], Close)
+        return False
 
     def _consume(self, peer: NodeId, item: Item) -> Aligned | None:
         """What comes out now that ``item`` is consumed; more may be left in ``_events``."""
@@ -251,17 +311,16 @@ class Exchange:
                 )
         except RemoteError:
             self._events += self._aligner.leave(peer, anyio.current_time())
-            self._forget(peer)
+            self._wake_when_done()
             raise
         if isinstance(message, Data | SchemaChanged):
             return peer, message
         self._events += self._aligner.process(peer, message, anyio.current_time())
         if isinstance(message, End):
-            self._forget(peer)
+            self._inbox.expected.discard(peer)
+            self._wake_when_done()
         return None
 
-    def _forget(self, peer: NodeId) -> None:
-        """Nobody waits for ``peer`` any more."""
-        self._inbox.expected.discard(peer)
+    def _wake_when_done(self) -> None:
         if self._aligner.done:
             self._inbox.wake()  # whoever else iterates

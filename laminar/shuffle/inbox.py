@@ -11,10 +11,10 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from laminar.errors import ClosedError, ConfigError, ProtocolError, RemoteError
 from laminar.model import NodeId
-from laminar.shuffle.frames import Frame
+from laminar.shuffle.frames import Frame, Kind
 from laminar.shuffle.inbound import InboundChannel, InboundSession
 from laminar.shuffle.local import LocalLane
-from laminar.shuffle.messages import ChannelMessage, Close, Message, SchemaChanged
+from laminar.shuffle.messages import ChannelMessage, Close, End, Message, SchemaChanged
 
 
 class Supply(Protocol):
@@ -77,15 +77,16 @@ class Label(NamedTuple):
     size: int
     """Bytes that it holds of the window."""
     last: bool
-    """Whether it tells that the peer is gone."""
+    """Whether nothing follows it in this life of the peer."""
 
 
 def label(item: Item) -> Label:
     """What is known of ``item`` before it is opened."""
     if isinstance(item, _Arrived):
-        return Label(item.channel.session.peer, len(item.frame.body), last=False)
+        frame = item.frame
+        return Label(item.channel.session.peer, len(frame.body), last=frame.kind == Kind.END)
     if isinstance(item, _Local):
-        return Label(item.lane.node, item.size, last=False)
+        return Label(item.lane.node, item.size, last=isinstance(item.message, End))
     return Label(item.peer, 0, last=True)
 
 

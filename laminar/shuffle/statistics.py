@@ -89,6 +89,8 @@ class AlignmentStatistics:
     """The checkpoint whose barrier some inputs have delivered and some have not."""
     missing: frozenset[NodeId]
     """The inputs that have not delivered it."""
+    returned: frozenset[NodeId]
+    """Those that were gone and send again: it waits until they are readmitted or dismissed."""
     held_messages: int
     """Messages that wait behind a barrier, or for the consumer right after one."""
     held_bytes: int

@@ -1,7 +1,7 @@
 """Alignment: no row across a barrier, every barrier once, nothing lost and nothing stuck."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import settings
@@ -42,7 +42,7 @@ class Driver:
         """Hand in what arrives of ``peer``; what has come out thereupon."""
         before = len(self.out)
         for message in messages:
-            self.aligner.put(peer, message, size, last=isinstance(message, Lost))
+            self.aligner.put(peer, message, size, last=isinstance(message, Lost | End))
         self.run()
         return self.out[before:]
 
@@ -58,6 +58,20 @@ class Driver:
     def abort(self, number):
         before = len(self.out)
         self.out += self.aligner.abort(number, self.now)
+        self.run()
+        return self.out[before:]
+
+    def readmit(self, peer):
+        before = len(self.out)
+        self.aligner.readmit(peer)
+        self.run()
+        return self.out[before:]
+
+    def dismiss(self, peer):
+        """What has come out thereupon; what was refused is in ``refused``."""
+        before = len(self.out)
+        events, self.refused = self.aligner.dismiss(peer, self.now)
+        self.out += events
         self.run()
         return self.out[before:]
 
@@ -258,13 +272,14 @@ class TestDepartures:
         assert both.aligner.live == {"a"}
 
     def test_what_came_of_it_comes_out_first_and_nothing_afterwards(self):
-        """Not even of its next life, which may go on sending."""
+        """Not even of its next life, which may go on sending, but waits."""
         both = Driver("a", "b")
         assert both("a", barrier(1), data(1), Lost("a"), data(2), barrier(1), Lost("a")) == []
         assert both("b", barrier(1)) == [aligned(1), *rows("a", 1), ("a", Lost("a"))]
         assert both("a", data(3), barrier(2)) == []
         assert both("b", barrier(2)) == [aligned(2)]
-        assert both.statistics.drops == {"departed": 5}
+        assert both.statistics.returned == {"a"}
+        assert both.statistics.drops == {"departed": 3}
 
     def test_a_peer_that_restarts_again_and_again_takes_no_memory(self):
         both = Driver("a", "b")
@@ -272,6 +287,7 @@ class TestDepartures:
         for _ in range(100):
             both("a", data(2), Lost("a"))
         assert both.statistics.held_messages == 2
+        assert len(both.aligner._returned["a"].held) == 2
 
     def test_leaving_at_once_refuses_what_is_held(self):
         """As a driver does whose frames of it cannot be decoded."""
@@ -311,6 +327,155 @@ class TestDepartures:
         assert Driver().aligner.done
         with pytest.raises(ConfigError):
             Driver("no good")
+
+
+class TestReadmission:
+    """What a new life sends waits, and comes out whole or not at all."""
+
+    def test_all_of_the_new_life_comes_out_whenever_it_came(self):
+        both = Driver("a", "b")
+        both("a", data(1), Lost("a"), data(2))
+        assert both.statistics.returned == {"a"}
+        assert both.readmit("a") == rows("a", 2)
+        assert both("a", data(3)) == rows("a", 3)
+        assert both.aligner.live == {"a", "b"}
+        assert both.statistics.returned == frozenset()
+        assert both.statistics.drops == {}
+
+    def test_before_it_has_come_at_all(self):
+        both = Driver("a", "b")
+        both("a", Lost("a"))
+        assert both.readmit("a") == []
+        assert both("b", barrier(1), data(1)) == []
+        assert both("a", data(2), barrier(1)) == [*rows("a", 2), aligned(1), *rows("b", 1)]
+
+    def test_a_new_life_is_known_while_the_end_of_the_old_one_is_held(self):
+        both = Driver("a", "b")
+        both("a", barrier(1), data(1), Lost("a"), data(2))
+        assert both("b", barrier(1)) == [aligned(1), *rows("a", 1), ("a", Lost("a"))]
+        assert both.readmit("a") == rows("a", 2)
+
+    def test_an_end_is_the_end_of_a_life_also_while_it_is_held(self):
+        both = Driver("a", "b")
+        both("a", barrier(1), End(), data(2))
+        assert both("b", barrier(1)) == [aligned(1), ("a", End("default"))]
+        assert both.readmit("a") == rows("a", 2)
+
+    def test_the_checkpoint_that_is_being_aligned_goes_on_without_it(self):
+        """And before anything of it; its own barrier of that checkpoint is late."""
+        both = Driver("a", "b", "c")
+        both("a", Lost("a"), data(1), barrier(1), data(2))
+        both("b", barrier(1))
+        assert both.readmit("a") == []
+        assert both.statistics.missing == {"c"}
+        assert both("a", data(3)) == []
+        assert both("c", barrier(1)) == [aligned(1), *rows("a", 1, 2, 3)]
+        assert both.statistics.drops == {"late": 1}
+        both("b", barrier(2))
+        both("c", barrier(2))
+        assert both.statistics.missing == {"a"}
+        assert both("a", barrier(2)) == [aligned(2)]
+
+    def test_it_goes_on_when_the_checkpoint_at_its_return_is_given_up(self):
+        both = Driver("a", "b", "c")
+        both("a", Lost("a"), data(1))
+        both("b", barrier(1))
+        both.readmit("a")
+        assert both.abort(1) == rows("a", 1)
+        both("c", barrier(2))
+        both("a", Lost("a"), data(2))
+        assert both.readmit("a") == []
+        assert both("b", barrier(3)) == [(None, Superseded(2, by=3)), *rows("a", 2)]
+
+    def test_it_can_be_lost_again_while_it_waits_for_that_checkpoint(self):
+        both = Driver("a", "b", "c")
+        both("a", Lost("a"))
+        both("b", barrier(1))
+        both.readmit("a")
+        assert both("a", data(1), Lost("a"), data(2)) == []
+        assert both("c", barrier(1)) == [aligned(1), *rows("a", 1), ("a", Lost("a"))]
+        assert both.readmit("a") == rows("a", 2)
+
+    def test_a_life_that_was_over_before_is_told_of(self):
+        """Else whoever readmits it would wait for it for ever."""
+        both = Driver("a", "b")
+        both("a", Lost("a"), data(1), Lost("a"))
+        assert both.readmit("a") == [*rows("a", 1), ("a", Lost("a"))]
+        assert both.aligner.live == {"b"}
+
+    def test_of_several_lives_the_newest_comes_out(self):
+        both = Driver("a", "b")
+        both("a", Lost("a"), data(1), Lost("a"), data(2), data(3))
+        assert both.readmit("a") == rows("a", 2, 3)
+        assert both.statistics.drops == {"departed": 2}
+
+    def test_the_watermark_waits_for_it_and_never_goes_back(self):
+        both = Driver("a", "b")
+        both("a", Watermark(10))
+        both("b", Watermark(20))
+        assert marks(both("a", Lost("a"))) == [20]
+        both.readmit("a")
+        assert both("b", Watermark(30)) == []
+        assert both("a", Watermark(5), Watermark(20)) == []
+        assert both("a", Watermark(25)) == [(None, Watermark(25))]
+
+    def test_the_last_input_of_all_can_come_back(self):
+        one = Driver("a")
+        one("a", Lost("a"))
+        assert one.aligner.done
+        one.readmit("a")
+        assert not one.aligner.done
+        assert one("a", barrier(1), End()) == [aligned(1), ("a", End("default"))]
+
+    def test_a_checkpoint_that_ended_with_all_inputs_is_not_opened_again(self):
+        both = Driver("a", "b")
+        both("a", barrier(1))
+        both.aligner.leave("a", 0)
+        both("b", Lost("b"))
+        both.readmit("a")
+        assert both("a", barrier(1), barrier(2)) == [aligned(2)]
+        assert both.statistics.drops == {"late": 1}
+
+    def test_nothing_happens_to_one_that_is_an_input(self):
+        both = Driver("a", "b")
+        both("a", barrier(1), Lost("a"))
+        assert both.readmit("a") == []
+        assert both("b", barrier(1)) == [aligned(1), ("a", Lost("a"))]
+
+    def test_only_inputs_can_be_readmitted_or_dismissed(self):
+        both = Driver("a", "b")
+        with pytest.raises(ConfigError, match="stranger is not among the inputs"):
+            both.readmit("stranger")
+        with pytest.raises(ConfigError, match="stranger is not among the inputs"):
+            both.dismiss("stranger")
+
+
+class TestDismissal:
+    def test_nobody_waits_for_it_and_nothing_of_it_comes_out(self):
+        both = Driver("a", "b")
+        both("a", barrier(1), data(1))
+        both("b", data(2))
+        assert both.dismiss("b") == [aligned(1), *rows("a", 1)]
+        assert both("b", data(3), barrier(1), Lost("b")) == []
+        assert both.statistics.drops == {"departed": 3}
+        assert both.statistics.returned == frozenset()
+
+    def test_what_is_held_of_both_lives_is_refused_in_its_order(self):
+        both = Driver("a", "b")
+        both("a", barrier(1), data(1), Lost("a"), data(2), data(3))
+        assert both.dismiss("a") == []
+        assert both.refused == [data(1), Lost("a"), data(2), data(3)]
+        assert both.statistics.drops == {"departed": 4}
+        assert both("b", barrier(1)) == [aligned(1)]
+
+    def test_it_can_be_readmitted(self):
+        both = Driver("a", "b")
+        both.dismiss("a")
+        both("a", data(1))
+        both.readmit("a")
+        assert both("a", data(2)) == rows("a", 2)
+        both("a", Lost("a"), data(3))
+        assert both.readmit("a") == rows("a", 3)
 
 
 def marks(events):
@@ -418,15 +583,48 @@ class Model:
         self.gone = set()
         self.ending = set()
         self.delivered = {peer: [] for peer in PEERS}
-        self.finished = set()
+        self.finished = {-1}
         self.aborted = set()
         self.marks = dict.fromkeys(PEERS)
+        self.next_lives = {peer: [] for peer in PEERS}
+        self.dismissed = set()
 
     def put(self, peer, message):
         if peer not in self.gone | self.ending:
             self.queues[peer].append(message)
-            if isinstance(message, Lost):
+            if isinstance(message, Lost | End):
                 self.ending.add(peer)
+        elif peer not in self.dismissed:
+            life = self.next_lives[peer]
+            if life and isinstance(life[-1], Lost | End):
+                life.clear()
+            life.append(message)
+
+    def readmit(self, peer):
+        if peer not in self.gone:
+            return
+        self.gone.discard(peer)
+        self.ending.discard(peer)
+        self.dismissed.discard(peer)
+        self.queues[peer] = deque(self.next_lives[peer])
+        self.next_lives[peer].clear()
+        if self.queues[peer] and isinstance(self.queues[peer][-1], Lost | End):
+            self.ending.add(peer)
+        self.marks[peer] = None
+        if not self.over(self.newest()):
+            self.delivered[peer].append(self.newest())
+
+    def dismiss(self, peer):
+        self.dismissed.add(peer)
+        self.next_lives[peer].clear()
+        self.queues[peer].clear()
+        self.gone.add(peer)
+        self.give_up_with_the_last()
+
+    def give_up_with_the_last(self):
+        """Nobody is left for whom a checkpoint could come out."""
+        if not self.live():
+            self.finished.add(self.newest())
 
     def live(self):
         return [peer for peer in PEERS if peer not in self.gone]
@@ -451,7 +649,9 @@ class Model:
                 while self.queues[peer] and peer not in self.gone and not self.blocked(peer):
                     done += self.process(peer, self.queues[peer].popleft())
                     again = True
-            done += self.complete()
+            completed = self.complete()
+            done += completed
+            again = again or bool(completed)
         return done
 
     def process(self, peer, message):
@@ -469,6 +669,7 @@ class Model:
             return []
         self.gone.add(peer)
         self.queues[peer].clear()
+        self.give_up_with_the_last()
         return [(peer, message), *self.complete()]
 
     def complete(self):
@@ -477,6 +678,14 @@ class Model:
             self.finished.add(number)
             return [aligned(number)]
         return []
+
+
+@dataclass
+class Life:
+    """What a peer has sent in one life, and the barriers that its first message is behind."""
+
+    behind: set = field(default_factory=set)
+    sent: list = field(default_factory=list)
 
 
 @settings(max_examples=300, stateful_step_count=40)
@@ -488,11 +697,16 @@ class Machine(RuleBasedStateMachine):
         self.driver = Driver(*PEERS)
         self.model = Model()
         self.expected = []
-        self.sent = {peer: [] for peer in PEERS}
+        self.lives = {peer: [Life()] for peer in PEERS}
+        self.mark = 0
         self.next_row = 0
         self.next_id = dict.fromkeys(PEERS, 1)
 
     def arrive(self, peer, message):
+        if isinstance(message, Lost | End):
+            self.lives[peer].append(Life())
+        else:
+            self.lives[peer][-1].sent.append(message)
         self.driver(peer, message)
         self.model.put(peer, message)
         self.expected += self.model.settle()
@@ -500,7 +714,6 @@ class Machine(RuleBasedStateMachine):
     @rule(peer=peers)
     def row(self, peer):
         self.next_row += 1
-        self.sent[peer].append(self.next_row)
         self.arrive(peer, data(self.next_row))
 
     @rule(peer=peers, timestamp=st.integers(1, 50))
@@ -511,14 +724,11 @@ class Machine(RuleBasedStateMachine):
     def next_barrier(self, peer, skipped):
         number = self.next_id[peer] + skipped
         self.next_id[peer] = number + 1
-        self.sent[peer].append(barrier(number))
         self.arrive(peer, barrier(number))
 
     @rule(peer=peers, back=st.integers(1, 3))
     def old_barrier(self, peer, back):
-        message = barrier(max(0, self.next_id[peer] - back))
-        self.sent[peer].append(message)
-        self.arrive(peer, message)
+        self.arrive(peer, barrier(max(0, self.next_id[peer] - back)))
 
     @rule(number=st.integers(0, 12))
     def abort(self, number):
@@ -528,9 +738,29 @@ class Machine(RuleBasedStateMachine):
         self.expected += self.model.settle()
 
     @rule(peer=peers, how=st.sampled_from([End, Lost]))
-    @precondition(lambda self: len(self.sent["a"]) > 2)
+    @precondition(lambda self: len(self.lives["a"][0].sent) > 2)
     def leave(self, peer, how):
         self.arrive(peer, Lost(peer) if how is Lost else End())
+
+    @rule(peer=peers)
+    def readmit(self, peer):
+        if peer in self.model.gone:
+            if peer in self.model.dismissed:  # what it has sent by now is not kept
+                self.lives[peer].append(Life())
+            waiting = self.model.next_lives[peer]
+            over = waiting and isinstance(waiting[-1], Lost | End)
+            life = self.lives[peer][-2 if over else -1]
+            life.behind = self.model.finished | {self.model.newest()}
+        self.driver.readmit(peer)
+        self.model.readmit(peer)
+        self.expected += self.model.settle()
+
+    @rule(peer=peers)
+    @precondition(lambda self: self.next_row > 4)
+    def dismiss(self, peer):
+        self.driver.dismiss(peer)
+        self.model.dismiss(peer)
+        self.expected += self.model.settle()
 
     @invariant()
     def the_same_comes_out_at_once(self):
@@ -547,12 +777,14 @@ class Machine(RuleBasedStateMachine):
         released = [m.barrier.checkpoint_id for _, m in self.driver.out if isinstance(m, Barrier)]
         assert sorted(set(released)) == released
         for peer in PEERS:
-            behind, sent_behind = set(), {}
-            for sent in self.sent[peer]:
-                if isinstance(sent, Barrier):
-                    behind.add(sent.barrier.checkpoint_id)
-                else:
-                    sent_behind[sent] = behind.intersection(released)
+            sent_behind = {}
+            for life in self.lives[peer]:
+                behind = set(life.behind)
+                for message in life.sent:
+                    if isinstance(message, Barrier):
+                        behind.add(message.barrier.checkpoint_id)
+                    elif isinstance(message, Data):
+                        sent_behind[message.batch] = behind.intersection(released)
             came_behind = set()
             for who, message in self.driver.out:
                 if isinstance(message, Barrier):
@@ -566,7 +798,10 @@ class Machine(RuleBasedStateMachine):
         assert sorted(set(told)) == told
         lowest = [self.model.marks[peer] for peer in self.model.live()]
         if lowest and None not in lowest:
-            assert told[-1] == min(lowest)
+            assert told[-1] == max(min(lowest), self.mark)
+        if told:  # it does not go back for one that is readmitted
+            assert told[-1] >= self.mark
+            self.mark = told[-1]
 
     @invariant()
     def nothing_is_held_unless_a_checkpoint_is_incomplete(self):
@@ -575,7 +810,7 @@ class Machine(RuleBasedStateMachine):
             assert (now.held_messages, now.held_bytes) == (0, 0)
         else:
             assert now.missing
-            assert now.missing < self.driver.aligner.live
+            assert now.missing <= self.driver.aligner.live
 
 
 TestAgainstTheModel = Machine.TestCase
