@@ -34,9 +34,6 @@ from laminar.shuffle.partition import Partitioner
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 
-REACHED: Final = frozenset({PeerState.CONNECTED, PeerState.RESTARTED})
-UNREACHED: Final = frozenset({PeerState.DISCONNECTED, PeerState.LOST})
-
 _T = TypeVar("_T")
 
 PORT_ATTEMPTS: Final = 8
@@ -328,12 +325,20 @@ class Node:
     async def _follow(self, watch: AbstractAsyncContextManager[AsyncIterator[PeerEvent]]) -> None:
         """Tell the membership whom the data plane reached, and whom it could not."""
         membership = self._require(self._membership)
+        connected: set[NodeId] = set()
         async with watch as events:
             async for event in events:
-                if event.state in REACHED:
-                    membership.reachable(event.peer)
-                elif event.state in UNREACHED:
-                    membership.unreachable(event.peer)
+                peer, state = event.peer, event.state
+                # Who is lost out of a connection that worked was sent away, or went, by a word.
+                by_word = state is PeerState.LOST and peer in connected
+                connected.discard(peer)
+                if state is PeerState.CONNECTED:
+                    connected.add(peer)
+                    membership.reachable(peer)
+                elif state is PeerState.RESTARTED:
+                    membership.reachable(peer)
+                elif state in (PeerState.DISCONNECTED, PeerState.LOST) and not by_word:
+                    membership.unreachable(peer)
 
     async def _listen(self) -> None:
         """Tell the membership of whom the data plane hears."""

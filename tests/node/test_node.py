@@ -18,6 +18,7 @@ from laminar.errors import (
     ClosedError,
     ConfigError,
     NodeIdTakenError,
+    PeerLostError,
     PeerRestartedError,
     StreamBrokenError,
 )
@@ -25,6 +26,7 @@ from laminar.net.address import parse_addr
 from laminar.node.config import NodeConfig
 from laminar.node.node import Node
 from laminar.shuffle.hash_partitioner import HashPartitioner
+from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import Data
 from tests.wiring import eventually, free_addr, limited, numbered, rows_of
 
@@ -135,6 +137,20 @@ async def test_leaving_says_goodbye():
             assert member.state is not MemberState.DEAD
         assert member.node == "b"
         assert await a.kv.read_from("b", SHUFFLE_ADDR_KEY) is None
+
+
+@limited
+async def test_who_leaves_is_not_suspected_though_it_leaves_rows_behind():
+    async with cluster("a") as (a,):
+        async with Node(config_of("b", a.local_addr)) as b:
+            await a.ready(2)
+            await a.sender.send_to("b", Data(numbered(0, 1)))
+            await eventually(lambda: b.statistics().receiver.peers)
+        assert (await a.sender.wait_dead("b")).state is PeerState.LOST
+        await eventually(lambda: a.members()["b"].state is MemberState.LEFT)
+        assert a.statistics().discovery.gossip.suspicions == 0
+        with pytest.raises(PeerLostError, match="the receiver is done"):
+            await a.sender.flush()
 
 
 @limited
