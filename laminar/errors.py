@@ -90,6 +90,11 @@ class NodeIdTakenError(LocalError):
 class RemoteError(LaminarError):
     """The peer, or the network on the way to it, is to blame."""
 
+    def __init__(self, *args: object, peer: str | None = None) -> None:
+        super().__init__(*args)
+        self.peer = peer
+        """The id of the peer, where the error is about one."""
+
 
 class PeerUnreachableError(RemoteError):
     """No connection to the peer could be made within the configured time."""

@@ -29,7 +29,7 @@ def test_a_fan_out_error_names_every_peer_and_why():
         ProtocolError("gap", "frame 3"),
         KvRefusedError(7, "etcd refused: forbidden"),
         FanOutError("barrier 7", {"a": PeerLostError("gone")}),
-        PeerLostError("gone"),
+        PeerLostError("gone", peer="a"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -38,6 +38,7 @@ def test_errors_travel_between_processes(error, move):
     moved = move(error)
     assert type(moved) is type(error)
     assert str(moved) == str(error)
+    assert moved.peer == error.peer
 
 
 def test_who_is_to_blame():

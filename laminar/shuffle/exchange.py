@@ -307,7 +307,8 @@ class Exchange:
             message = envelope[1]
             if isinstance(message, Close):
                 raise PeerLostError(
-                    f"peer {peer} left before the end of {self.name!r}: {message.reason}"
+                    f"peer {peer} left before the end of {self.name!r}: {message.reason}",
+                    peer=peer,
                 )
         except RemoteError:
             self._events += self._aligner.leave(peer, anyio.current_time())

@@ -181,6 +181,8 @@ class Link:
                 if self._fruitless > 1:  # the first time, the next Welcome may tell better
                     await anyio.sleep(self._pause_s(self._fruitless - 2))
         except (RemoteError, UnknownPeerError) as error:
+            if isinstance(error, RemoteError):
+                error.peer = self.session.peer
             self.failure = error
             restarted = isinstance(error, PeerRestartedError)
             self._note(PeerState.RESTARTED if restarted else PeerState.LOST, str(error))

@@ -284,10 +284,7 @@ class ShuffleReceiver:
     def broken(self, session: InboundSession, error: ProtocolError, teller: Inbox) -> RemoteError:
         """See :class:`~laminar.shuffle.inbox.Supply`."""
         self._drops[error.reason] += 1
-        loss = PeerLostError(f"peer {session.peer} was cut off: {error}")
-        if self._peers.forget(session):
-            self._board.note(session.peer, PeerState.LOST, str(loss))
-            self._tell(session, loss, but=teller)
+        loss = self._lose(session, f"was cut off: {error}", but=teller)
         connection = self._connections.get(session.peer)
         if connection is not None and connection.session is session:
             connection.stream.close()
@@ -334,7 +331,7 @@ class ShuffleReceiver:
         if isinstance(outcome, Close):
             self._farewell(session, outcome)
         elif isinstance(outcome, ProtocolError):
-            self._lose(session, PeerLostError(f"peer {session.peer} was cut off: {outcome}"))
+            self._lose(session, f"was cut off: {outcome}")
         else:
             self._board.note(session.peer, PeerState.DISCONNECTED, str(outcome))
             await self._await_return(session, outcome)
@@ -375,7 +372,8 @@ class ShuffleReceiver:
             self._returns[hello.node].cancel()
         if ended is not None:
             self._board.note(hello.node, PeerState.RESTARTED, "a newer incarnation came")
-            self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
+            restarted = PeerRestartedError(f"peer {hello.node} restarted", peer=hello.node)
+            self._tell(ended, restarted)
         decoder.open_for_data(session.admit, self.config.max_frame_bytes)
         connection = self._connections[hello.node] = InboundConnection(stream, session, welcome)
         return connection
@@ -454,7 +452,7 @@ class ShuffleReceiver:
             del self._returns[session.peer]
         if not scope.cancelled_caught:
             after = f"for {self.config.reconnect_timeout_s:g} s"
-            self._lose(session, PeerLostError(f"peer {session.peer} is gone {after}: {why}"))
+            self._lose(session, f"is gone {after}: {why}")
 
     def _farewell(self, session: InboundSession, close: Close) -> None:
         """The peer left on purpose: tell those who have not seen the end of its channels."""
@@ -463,10 +461,12 @@ class ShuffleReceiver:
             for inbox, channels in self._unfinished(session).items():
                 inbox.put_close(channels, session.peer, close)
 
-    def _lose(self, session: InboundSession, error: RemoteError) -> None:
+    def _lose(self, session: InboundSession, why: str, *, but: Inbox | None = None) -> RemoteError:
+        loss = PeerLostError(f"peer {session.peer} {why}", peer=session.peer)
         if self._peers.forget(session):
-            self._board.note(session.peer, PeerState.LOST, str(error))
-            self._tell(session, error)
+            self._board.note(session.peer, PeerState.LOST, str(loss))
+            self._tell(session, loss, but=but)
+        return loss
 
     def _tell(
         self, session: InboundSession, error: RemoteError, *, but: Inbox | None = None

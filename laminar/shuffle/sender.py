@@ -312,7 +312,8 @@ class ShuffleSender:
                 if link.session.outstanding and peer not in failures:
                     failures[peer] = PeerLostError(
                         f"peer {peer} did not confirm everything sent to it {after}"
-                        + (f": {link.trouble}" if link.trouble and not link.alive else "")
+                        + (f": {link.trouble}" if link.trouble and not link.alive else ""),
+                        peer=peer,
                     )
         return failures
 

@@ -619,8 +619,9 @@ async def test_a_node_that_leaves_before_its_end_is_an_error():
         async with ShuffleSender("a", config=QUICK) as sender:
             sender.register_peer("b", receiver.local_addr)
             await sender.open_channel("b", "orders")
-        with pytest.raises(PeerLostError, match="peer a left before the end of 'orders'"):
+        with pytest.raises(PeerLostError, match="peer a left before the end of 'orders'") as told:
             await anext(exchange)
+        assert told.value.peer == "a"
 
 
 async def two_that_send(receiver):

@@ -275,9 +275,10 @@ async def test_a_peer_that_breaks_the_protocol_is_cut_off(name):
         drops = receiver.statistics().drops
         assert drops == {reason: 1} if reason else sum(drops.values()) == 1
         await eventually(lambda: receiver.statistics().peers.keys() == {"a"})
-        with pytest.raises(PeerLostError, match="evil was cut off"):
+        with pytest.raises(PeerLostError, match="evil was cut off") as told:
             while True:
                 await receiver.recv()
+        assert told.value.peer == "evil"
         assert receiver.drain_available() == []
 
 

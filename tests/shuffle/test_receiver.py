@@ -359,8 +359,9 @@ async def test_a_new_life_of_a_peer_is_told_once_behind_what_the_old_one_sent():
         await new.send_batch(numbered(1, 1))
         await old.cut_off()
         assert rows_of((await receiver.recv())[1].batch) == [0]
-        with pytest.raises(PeerRestartedError):
+        with pytest.raises(PeerRestartedError) as told:
             await receiver.recv()
+        assert told.value.peer == "a"
         assert rows_of((await receiver.recv())[1].batch) == [1]
         ghost = await Raw.dial(receiver.local_addr)
         await ghost.send(encode_preface(), hello("a", incarnation=1, round=9))

@@ -137,10 +137,11 @@ async def test_a_peer_that_restarts_elsewhere_is_told_once_and_found_again():
         sender.register_peer("b", first_addr)
         async with ShuffleReceiver.bind("b", kv=kvs["b"], config=QUICK) as receiver:
             assert receiver.local_addr != first_addr
-            with pytest.raises(PeerRestartedError):
+            with pytest.raises(PeerRestartedError) as told:
                 while True:
                     await sender.send_to("b", Watermark(2))
                     await sender.flush()
+            assert told.value.peer == "b"
             receiver.drain_available()
             for number in (3, 4, 5):
                 await sender.send_to("b", Watermark(number))
@@ -170,8 +171,11 @@ async def test_an_unreachable_peer_is_told_once_and_tried_anew():
     async with ShuffleSender("a", config=IMPATIENT) as sender:
         sender.register_peer("b", addr)
         await sender.send_to("b", Watermark(1))
-        with pytest.raises(PeerUnreachableError, match=r"peer b is unreachable after 0\.1 s"):
+        with pytest.raises(
+            PeerUnreachableError, match=r"peer b is unreachable after 0\.1 s"
+        ) as told:
             await sender.flush()
+        assert told.value.peer == "b"
         assert not sender.is_alive("b")
         async with ShuffleReceiver.bind("b", addr, config=QUICK) as receiver:
             await sender.send_to("b", Watermark(2))
@@ -322,7 +326,7 @@ async def test_a_peer_that_stops_reading_fills_the_kernel_and_holds_up_no_other(
     async with AsyncExitStack() as stack:
         b = await stack.enter_async_context(ShuffleReceiver.bind("b", config=config))
         frozen = await stack.enter_async_context(frozen_receiver("frozen", window))
-        with pytest.raises(PeerLostError, match="frozen did not confirm"):
+        with pytest.raises(PeerLostError, match="frozen did not confirm") as told:
             async with ShuffleSender("a", config=config) as sender:
                 sender.register_peer("b", b.local_addr)
                 sender.register_peer("frozen", frozen)
@@ -338,6 +342,7 @@ async def test_a_peer_that_stops_reading_fills_the_kernel_and_holds_up_no_other(
                     sender.try_send("frozen", Data(numbered(0, 1, 512 * KIB)))
                 used = sender.statistics().peers["frozen"].channels["default"].window_used_bytes
                 assert used <= window
+        assert told.value.peer == "frozen"
 
 
 def _sent_to(sender, peer):

@@ -126,6 +126,7 @@ async def test_a_host_that_is_gone_for_good_is_lost_once_on_either_side():
                 assert (event.state, event.deaths) == (PeerState.LOST, 1)
         event = await receiver.wait_dead("a")
         assert (event.state, event.deaths) == (PeerState.LOST, 1)
-        with pytest.raises(PeerLostError, match="nothing was heard"):
+        with pytest.raises(PeerLostError, match="nothing was heard") as told:
             await receiver.recv()
+        assert told.value.peer == "a"
         assert receiver.drain_available() == []
