@@ -39,7 +39,7 @@ class Cluster:
             "node": name,
             "listen": self._addr(name),
             "seed": self._seed,
-            "peers": [peer for peer in self.names if peer != name],
+            "nodes": self.names,
             "loop": self._loops[name],
             "interval_s": GOSSIP.interval_s,
         }

@@ -1,4 +1,4 @@
-"""A node as a process: sends numbered rows to others without end, and prints what it sees.
+"""A node as a process: repartitions numbered rows without end, and prints what it sees.
 
 Its settings are one argument, in JSON. What it prints is a JSON object a line. A line "stop" on its
 standard input has it send no more, and say how many rows it sent when all have arrived. It leaves
@@ -13,13 +13,12 @@ from array import array
 import anyio
 import pyarrow as pa
 
-from laminar import Data, Node, NodeConfig, ShuffleConfig
+from laminar import Data, HashPartitioner, Node, NodeConfig, ShuffleConfig
 from laminar.config import GossipConfig
-from laminar.errors import RemoteError, UnknownPeerError
+from laminar.errors import FanOutError, LaminarError, RemoteError
 
-CHANNEL = "rows"
 PAUSE_S = 0.01
-"""Between two rows to a peer."""
+"""Between two batches, which have a row for every node."""
 
 SHUFFLE = ShuffleConfig(
     keys=(bytes(range(32)),),
@@ -35,25 +34,28 @@ def tell(event: str, **what: object) -> None:
     print(json.dumps({"event": event, **what}), flush=True)
 
 
-def row(life: int, number: int) -> pa.RecordBatch:
-    """A batch of one, made without ``pa.array``: that imports pandas where there is one."""
-    columns = {"life": life, "number": number}
+def batch_of(**columns: list[int]) -> pa.RecordBatch:
+    """Made without ``pa.array``, which imports pandas where there is one."""
     arrays = [
-        pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(array("q", [value]))])
-        for value in columns.values()
+        pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(array("q", values))])
+        for values in columns.values()
     ]
     return pa.RecordBatch.from_arrays(arrays, list(columns))
 
 
 class Workload:
-    """What one node does: ``peers`` are those it sends to."""
+    """What one of ``nodes`` does."""
 
-    def __init__(self, node: Node, peers: list[str]) -> None:
+    def __init__(self, node: Node, nodes: list[str]) -> None:
         self.node = node
         self.life = time.time_ns()
-        self.peers = peers
-        self.sent = dict.fromkeys(peers, 0)
+        self.sent = dict.fromkeys(nodes, 0)
         self.stopped = False
+        partitioner = HashPartitioner(["key"], nodes)
+        self.exchange = node.exchange("rows", partitioner)
+        parts = partitioner.split(batch_of(key=list(range(1000))))
+        self.keys = {nodes[index]: part["key"][0].as_py() for index, part in parts}
+        """One that belongs to each node."""
 
     async def run(self) -> None:
         tell("listening", addr=self.node.local_addr)
@@ -62,8 +64,7 @@ class Workload:
             tasks.start_soon(self.tell_peers)
             tasks.start_soon(self.tell_rounds)
             tasks.start_soon(self.receive)
-            for peer in self.peers:
-                tasks.start_soon(self.send, peer)
+            tasks.start_soon(self.send)
             while await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
                 await self.stop()
             tasks.cancel_scope.cancel()
@@ -89,44 +90,55 @@ class Workload:
         await self.node.sender.flush()
         tell("stopped", sent=self.sent)
 
-    async def send(self, peer: str) -> None:
+    async def send(self) -> None:
+        await self.node.ready(len(self.sent))
         while not self.stopped:
+            batch = batch_of(
+                key=list(self.keys.values()),
+                life=[self.life] * len(self.keys),
+                number=[self.sent[node] for node in self.keys],
+            )
+            for node in self.keys:
+                self.sent[node] += 1
             try:
-                await self.node.sender.send_to(peer, Data(row(self.life, self.sent[peer]), CHANNEL))
-            except UnknownPeerError:  # nobody has heard of it yet
-                await anyio.sleep(PAUSE_S)
-                continue
-            except RemoteError as error:
-                tell("error", side="sender", peer=peer, kind=type(error).__name__)
-            self.sent[peer] += 1
+                await self.exchange.send(batch)
+            except FanOutError as error:
+                for failure in error.failures.values():
+                    self.tell_error("sender", failure)
+            except LaminarError as error:
+                self.tell_error("sender", error)
             await anyio.sleep(PAUSE_S)
 
     async def receive(self) -> None:
-        inbox = self.node.receiver.channel(CHANNEL)
         while True:
             try:
-                peer, message = await inbox.recv()
+                peer, message = await anext(self.exchange)
             except RemoteError as error:
-                tell("error", side="receiver", kind=type(error).__name__, text=str(error))
+                self.tell_error("receiver", error)
+                self.exchange.readmit(error.peer)
                 continue
             if isinstance(message, Data):
                 for row in message.batch.to_pylist():
-                    tell("row", peer=peer, **row)
+                    tell("row", peer=peer, life=row["life"], number=row["number"])
+
+    def tell_error(self, side: str, error: LaminarError) -> None:
+        peer = error.peer if isinstance(error, RemoteError) else None
+        tell("error", side=side, kind=type(error).__name__, peer=peer, text=str(error))
 
 
-async def main(config: NodeConfig, peers: list[str]) -> None:
+async def main(config: NodeConfig, nodes: list[str]) -> None:
     async with Node(config) as node:
-        await Workload(node, peers).run()
+        await Workload(node, nodes).run()
 
 
 if __name__ == "__main__":
-    node, listen, seed, peers, loop, interval_s = json.loads(sys.argv[1]).values()
+    node, listen, seed, nodes, loop, interval_s = json.loads(sys.argv[1]).values()
     gossip = GossipConfig(interval_s=interval_s)
     config = NodeConfig(node, listen, seeds=(seed,), shuffle=SHUFFLE, gossip=gossip)
     anyio.run(
         main,
         config,
-        peers,
+        nodes,
         backend="trio" if loop == "trio" else "asyncio",
         backend_options={"use_uvloop": True} if loop == "uvloop" else {},
     )
