@@ -370,7 +370,8 @@ class ShuffleReceiver:
             superseded.stream.close()
         if hello.node in self._returns:
             self._returns[hello.node].cancel()
-        if ended is not None:
+        # One without channels was a sender's that expected this node's last life, and gave up.
+        if ended is not None and ended.channels:
             self._board.note(hello.node, PeerState.RESTARTED, "a newer incarnation came")
             restarted = PeerRestartedError(f"peer {hello.node} restarted", peer=hello.node)
             self._tell(ended, restarted)

@@ -29,6 +29,7 @@ from laminar.shuffle.aligner import Superseded
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.frames import Kind
 from laminar.shuffle.hash_partitioner import HashPartitioner
+from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import Barrier, Data, End, Watermark
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
@@ -734,6 +735,25 @@ async def test_a_node_that_leaves_before_it_opened_the_channel_is_an_error(leave
                 await sender.send_to("b", Watermark(1, "earlier"))
         with anyio.fail_after(2), pytest.raises(PeerLostError):
             await anext(exchange)
+
+
+@limited
+async def test_a_node_that_restarted_is_not_told_that_the_others_did():
+    """They greet it as they did its last life, find that it is another, and begin anew."""
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(ShuffleReceiver.bind("b", config=QUICK))
+        own = await stack.enter_async_context(ShuffleSender("b", config=QUICK))
+        exchange = Node(own, receiver, None).exchange(("a", "b"))
+        async with receiver.watch_peers() as events:
+            before = await Raw.greeted(receiver.local_addr, "a", round=7, channel=None)
+            before.stream.close()
+            while (await anext(events)).state is not PeerState.DISCONNECTED:
+                pass
+            again = await Raw.greeted(receiver.local_addr, "a", incarnation=2, channel="orders")
+            await again.send_batch(numbered(0, 5))
+            assert rows_of((await anext(exchange))[1].batch) == list(range(5))
+            event = await anext(events)
+            assert (event.state, event.deaths) == (PeerState.CONNECTED, 0)
 
 
 @limited
