@@ -73,8 +73,8 @@ class Sealer(Protocol):
         """The largest payload that fits a datagram."""
         ...
 
-    def seal(self, payload: bytes) -> bytes:
-        """Return a datagram that holds ``payload``.
+    def seal(self, payload: bytes, target: str = "") -> bytes:
+        """Return a datagram that holds ``payload``, for the address ``target`` if it is known.
 
         Raises :class:`~laminar.errors.ConfigError` when it is larger than
         :attr:`payload_bytes_max`.
@@ -145,6 +145,8 @@ class DatagramSealer:
         self._windows: Tenure[tuple[bytes, NodeId], ReplayWindow] = Tenure(
             self._config.senders_max, self._config.sender_idle_s
         )
+        self._laggards: dict[str, bytes] = {}
+        """Addresses last heard from with another key than the primary, and that key's id."""
         self._opened = 0
         self._refused: Counter[str] = Counter()
 
@@ -159,22 +161,37 @@ class DatagramSealer:
         refused = MappingProxyType(dict(self._refused))
         return SealStatistics(self._number, self._opened, len(self._windows), refused)
 
-    def seal(self, payload: bytes) -> bytes:
-        """Return a datagram that holds ``payload``; see :meth:`Sealer.seal`."""
+    def seal(self, payload: bytes, target: str = "") -> bytes:
+        """Return a datagram that holds ``payload``; see :meth:`Sealer.seal`.
+
+        It is sealed with the primary key, or with the one that ``target`` has used last: while
+        a key is being replaced, not everybody has the new one yet.
+        """
         if len(payload) > self.payload_bytes_max:
             raise ConfigError(
                 f"a payload of {len(payload)} bytes does not fit a datagram, at most "
                 f"{self.payload_bytes_max} do"
             )
         number, self._number = self._number, self._number + 1
-        ring = self._keyring
-        identity = UNSEALED if ring is None else ring.primary
+        identity, key = self._key_for(target)
         header = _HEADER.pack(VERSION, self._cluster_id, identity, self._life, number)
         inside = self._preamble + payload
-        if ring is None:
+        if key is None:
             return header + inside + self._checksum(header, inside)
-        cipher, nonce = _cipher(ring.primary_key, self._life, number)
+        cipher, nonce = _cipher(key, self._life, number)
         return header + cipher.encrypt(nonce, inside, header + self._cluster)
+
+    def _key_for(self, target: str) -> tuple[bytes, bytes | None]:
+        ring = self._keyring
+        if ring is None:
+            return UNSEALED, None
+        identity = self._laggards.get(target)
+        if identity is not None:
+            key = ring.key(identity)
+            if key is not None:
+                return identity, key
+            del self._laggards[target]
+        return ring.primary, ring.primary_key
 
     def open(self, datagram: bytes, source: str, now: float) -> Opened:
         """Return what ``datagram`` holds; see :meth:`Sealer.open`."""
@@ -206,7 +223,15 @@ class DatagramSealer:
             raise _refusal("echo", source)
         if self._keyring is not None:
             self._see((life, opened.sender), number, source, now)
+            self._note_key(source, identity, self._keyring)
         return opened
+
+    def _note_key(self, source: str, identity: bytes, ring: Keyring) -> None:
+        self._laggards.pop(source, None)
+        if identity != ring.primary:
+            if len(self._laggards) >= self._config.addresses_max:
+                del self._laggards[next(iter(self._laggards))]
+            self._laggards[source] = identity
 
     def _decrypt(
         self, identity: bytes, life: bytes, number: int, header: bytes, body: bytes, source: str
