@@ -145,8 +145,8 @@ class DatagramSealer:
         self._windows: Tenure[tuple[bytes, NodeId], ReplayWindow] = Tenure(
             self._config.senders_max, self._config.sender_idle_s
         )
-        self._laggards: dict[str, bytes] = {}
-        """Addresses last heard from with another key than the primary, and that key's id."""
+        self._asked: tuple[str, bytes] = ("", UNSEALED)
+        """Where the last datagram came from, and the id of its key."""
         self._opened = 0
         self._refused: Counter[str] = Counter()
 
@@ -164,8 +164,8 @@ class DatagramSealer:
     def seal(self, payload: bytes, target: str = "") -> bytes:
         """Return a datagram that holds ``payload``; see :meth:`Sealer.seal`.
 
-        It is sealed with the primary key, or with the one that ``target`` has used last: while
-        a key is being replaced, not everybody has the new one yet.
+        It is sealed with the primary key, but an answer to the datagram that was opened last
+        with the key of that one: who asks may not have the new key yet.
         """
         if len(payload) > self.payload_bytes_max:
             raise ConfigError(
@@ -185,13 +185,9 @@ class DatagramSealer:
         ring = self._keyring
         if ring is None:
             return UNSEALED, None
-        identity = self._laggards.get(target)
-        if identity is not None:
-            key = ring.key(identity)
-            if key is not None:
-                return identity, key
-            del self._laggards[target]
-        return ring.primary, ring.primary_key
+        source, identity = self._asked
+        key = ring.key(identity) if source == target else None
+        return (ring.primary, ring.primary_key) if key is None else (identity, key)
 
     def open(self, datagram: bytes, source: str, now: float) -> Opened:
         """Return what ``datagram`` holds; see :meth:`Sealer.open`."""
@@ -223,15 +219,8 @@ class DatagramSealer:
             raise _refusal("echo", source)
         if self._keyring is not None:
             self._see((life, opened.sender), number, source, now)
-            self._note_key(source, identity, self._keyring)
+            self._asked = (source, identity)
         return opened
-
-    def _note_key(self, source: str, identity: bytes, ring: Keyring) -> None:
-        self._laggards.pop(source, None)
-        if identity != ring.primary:
-            if len(self._laggards) >= self._config.addresses_max:
-                del self._laggards[next(iter(self._laggards))]
-            self._laggards[source] = identity
 
     def _decrypt(
         self, identity: bytes, life: bytes, number: int, header: bytes, body: bytes, source: str

@@ -26,6 +26,9 @@ from laminar.config import KEY_BYTES_TYPICAL
 from laminar.errors import ClosedError, ConfigError, KeyRotationError
 from laminar.model import NodeId
 
+GRACE_INTERVALS: Final = 4
+"""How many intervals a datagram may be on its way, and all that answer it."""
+
 _WHAT_REMAINS: Final[Mapping[Stage, str]] = {
     Stage.INSTALL: "not all members have the key {}, so nobody uses it, and no other was removed",
     Stage.USE: "not all members use the key {}, so no other was removed",
@@ -64,7 +67,7 @@ class KeyDriver:
         self._file = file
         self._interval_s = interval_s
         self._tell = tell
-        self._rotation = KeyRotation(core.node, keyring)
+        self._rotation = KeyRotation(core.node, keyring, GRACE_INTERVALS * interval_s)
         self._closed = False
         self._wake = anyio.Event()
         self._stepped = anyio.Event()
@@ -170,9 +173,10 @@ class KeyDriver:
             if self._rotation.superseded:
                 raise KeyRotationError("another node has begun a later change of keys", {})
             stepped = self._stepped
-            if self._rotation.proceed(self._core.members()):
+            if self._rotation.proceed(self._core.members(), anyio.current_time()):
                 return
-            await stepped.wait()
+            with anyio.move_on_after(self._interval_s):
+                await stepped.wait()
 
     def _check_running(self) -> None:
         if self._core.error is not None:

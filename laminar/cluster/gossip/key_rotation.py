@@ -39,7 +39,11 @@ class KeyRotation:
     :attr:`unsaved`, says so, and publishes :attr:`report` and :attr:`order` after that.
     """
 
-    def __init__(self, node: NodeId, keyring: Keyring) -> None:
+    def __init__(self, node: NodeId, keyring: Keyring, grace_s: float) -> None:
+        """``grace_s`` is for how long a datagram may be on its way.
+
+        That long after all use the new key the old ones are removed.
+        """
         self.order: KeyOrder | None = None
         """What this node asks of all."""
         self.drops = 0
@@ -53,6 +57,9 @@ class KeyRotation:
         self._trouble = ""
         self._last = Stage.NONE
         """Where the own order ends."""
+        self._grace_s = grace_s
+        self._taken: float | None = None
+        """Since when all have taken the stage of the own order."""
 
     @property
     def report(self) -> KeyReport:
@@ -99,7 +106,7 @@ class KeyRotation:
 
     def advance(self, members: Mapping[NodeId, Member]) -> None:
         """Take the stages that are due, given all nodes that are known."""
-        order = self._due(members)
+        order = self._due()
         if order is None:
             return
         if order.claim != self._claim:
@@ -125,22 +132,11 @@ class KeyRotation:
         """The ring could not be kept; :attr:`unsaved` stays."""
         self._trouble = why
 
-    def _due(self, members: Mapping[NodeId, Member]) -> KeyOrder | None:
-        """The order that counts.
-
-        Not that of a node which may be gone: what it asked for may be long over.
-        """
-        orders = [
-            order
-            for node, order in self._orders.items()
-            if node in members and members[node].state is MemberState.ALIVE
-        ]
-        if self.order is not None:
-            orders.append(self.order)
-        if not orders:
-            return None
-        order = max(orders, key=lambda order: order.claim)
-        return None if order.claim < self._highest() else order
+    def _due(self) -> KeyOrder | None:
+        """The order that counts, even if its coordinator is dead: others may follow it already."""
+        orders = [*self._orders.values(), *([self.order] if self.order is not None else [])]
+        order = max(orders, key=lambda order: order.claim, default=None)
+        return None if order is None or order.claim < self._highest() else order
 
     def _highest(self) -> Claim:
         """The newest change that is known of."""
@@ -215,14 +211,19 @@ class KeyRotation:
             lacking[self._node] = self._trouble or "it waits for others"
         return lacking
 
-    def proceed(self, members: Mapping[NodeId, Member]) -> bool:
+    def proceed(self, members: Mapping[NodeId, Member], now: float) -> bool:
         """Go on to the next stage of the own order, or end it, if all have taken this one.
 
-        Returns whether that was so.
+        Returns whether that was so. Call it when something has changed, and now and then.
         """
         order = self.order
         if order is None or self.lacking(members):
+            self._taken = None
             return False
+        if order.stage is Stage.USE and self._last is Stage.REMOVE:
+            self._taken = now if self._taken is None else self._taken
+            if now < self._taken + self._grace_s:
+                return False
         done = order.stage is self._last
         self.order = None if done else replace(order, stage=Stage(order.stage + 1))
         return True
