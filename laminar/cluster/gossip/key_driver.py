@@ -29,6 +29,9 @@ from laminar.model import NodeId
 GRACE_INTERVALS: Final = 4
 """How many intervals a datagram may be on its way, and all that answer it."""
 
+SETTLE_INTERVALS: Final = 20
+"""How many intervals after it has joined a node has heard of all others."""
+
 _WHAT_REMAINS: Final[Mapping[Stage, str]] = {
     Stage.INSTALL: "not all members have the key {}, so nobody uses it, and no other was removed",
     Stage.USE: "not all members use the key {}, so no other was removed",
@@ -67,7 +70,12 @@ class KeyDriver:
         self._file = file
         self._interval_s = interval_s
         self._tell = tell
-        self._rotation = KeyRotation(core.node, keyring, GRACE_INTERVALS * interval_s)
+        self._rotation = KeyRotation(
+            core.node,
+            keyring,
+            settle_s=SETTLE_INTERVALS * interval_s,
+            grace_s=GRACE_INTERVALS * interval_s,
+        )
         self._closed = False
         self._wake = anyio.Event()
         self._stepped = anyio.Event()
@@ -84,6 +92,8 @@ class KeyDriver:
             if event.key not in (KEY_ORDER_KEY, KEY_REPORT_KEY):
                 return
             self._rotation.on_event(event)
+        elif event.node == self._core.node and event.state is MemberState.ALIVE:
+            self._rotation.joined(anyio.current_time())
         if not self._rotation.idle:
             self._wake.set()
 
@@ -94,8 +104,7 @@ class KeyDriver:
             await self._step()
             self._stepped.set()
             self._stepped = anyio.Event()
-            # What could not be saved is tried again.
-            with anyio.move_on_after(self._interval_s if self._rotation.unsaved else inf):
+            with anyio.move_on_after(inf if self._rotation.idle else self._interval_s):
                 await self._wake.wait()
 
     def close(self) -> None:
@@ -175,8 +184,7 @@ class KeyDriver:
             stepped = self._stepped
             if self._rotation.proceed(self._core.members(), anyio.current_time()):
                 return
-            with anyio.move_on_after(self._interval_s):
-                await stepped.wait()
+            await stepped.wait()
 
     def _check_running(self) -> None:
         if self._core.error is not None:
@@ -208,7 +216,7 @@ class KeyDriver:
         """Take what stages are due; say so once the ring is kept."""
         rotation = self._rotation
         if not rotation.idle:
-            rotation.advance(self._core.members())
+            rotation.advance(self._core.members(), anyio.current_time())
         if rotation.unsaved:
             await self._save()
         self._publish()

@@ -39,10 +39,12 @@ class KeyRotation:
     :attr:`unsaved`, says so, and publishes :attr:`report` and :attr:`order` after that.
     """
 
-    def __init__(self, node: NodeId, keyring: Keyring, grace_s: float) -> None:
-        """``grace_s`` is for how long a datagram may be on its way.
+    def __init__(self, node: NodeId, keyring: Keyring, *, settle_s: float, grace_s: float) -> None:
+        """``settle_s`` is how long it takes to hear of all members, ``grace_s`` to hear of one.
 
-        That long after all use the new key the old ones are removed.
+        A node that has joined for less than the first uses and removes no key by order. The
+        second is for how long a datagram may be on its way: old keys are removed that long
+        after all use the new one.
         """
         self.order: KeyOrder | None = None
         """What this node asks of all."""
@@ -57,6 +59,9 @@ class KeyRotation:
         self._trouble = ""
         self._last = Stage.NONE
         """Where the own order ends."""
+        self._settle_s = settle_s
+        self._settled: float | None = None
+        """From when on this node knows whom it has to wait for."""
         self._grace_s = grace_s
         self._taken: float | None = None
         """Since when all have taken the stage of the own order."""
@@ -82,6 +87,11 @@ class KeyRotation:
         """Whether the ring has changed since :meth:`saved`."""
         return self._saved < self._stage
 
+    def joined(self, now: float) -> None:
+        """This node has found others, or needs none; the first time counts."""
+        if self._settled is None:
+            self._settled = now + self._settle_s
+
     # -- what others say ------------------------------------------------------------------------
 
     def on_event(self, event: KvEvent) -> None:
@@ -104,8 +114,11 @@ class KeyRotation:
 
     # -- what this node does --------------------------------------------------------------------
 
-    def advance(self, members: Mapping[NodeId, Member]) -> None:
-        """Take the stages that are due, given all nodes that are known."""
+    def advance(self, members: Mapping[NodeId, Member], now: float) -> None:
+        """Take the stages that are due, given all nodes that are known.
+
+        Call it when something has changed, and now and then.
+        """
         order = self._due()
         if order is None:
             return
@@ -115,7 +128,9 @@ class KeyRotation:
         self._trouble = ""
         while self._stage < order.stage:
             following = Stage(self._stage + 1)
-            if following > Stage.INSTALL and self._lacking(order, self._stage, members):
+            if following > Stage.INSTALL and (
+                not self._is_settled(now) or self._lacking(order, self._stage, members)
+            ):
                 return
             try:
                 self._take(order, following)
@@ -131,6 +146,9 @@ class KeyRotation:
     def not_saved(self, why: str) -> None:
         """The ring could not be kept; :attr:`unsaved` stays."""
         self._trouble = why
+
+    def _is_settled(self, now: float) -> bool:
+        return self._settled is not None and now >= self._settled
 
     def _due(self) -> KeyOrder | None:
         """The order that counts, even if its coordinator is dead: others may follow it already."""
@@ -217,7 +235,7 @@ class KeyRotation:
         Returns whether that was so. Call it when something has changed, and now and then.
         """
         order = self.order
-        if order is None or self.lacking(members):
+        if order is None or not self._is_settled(now) or self.lacking(members):
             self._taken = None
             return False
         if order.stage is Stage.USE and self._last is Stage.REMOVE:
