@@ -266,8 +266,4 @@ def _why_lacking(report: KeyReport | None, order: KeyOrder, stage: Stage) -> str
         return "it has not heard of the change"
     if report.stage < stage:
         return report.trouble or ("it waits for others" if report.stage else "it is on the way")
-    if order.identity not in report.ids:
-        return "it has lost the key"
-    if stage >= Stage.USE and report.primary != order.identity:
-        return "it uses another key"
     return ""

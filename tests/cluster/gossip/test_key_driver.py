@@ -1,11 +1,9 @@
 """Keys are replaced while agents gossip over real UDP, on every event loop."""
 
 # Blocks nest here, and what raises is often a whole block.
-# ruff: noqa: PT012
 
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import anyio
 import pytest
 
 from laminar.cluster import keyring_file
@@ -13,7 +11,6 @@ from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.keyring import Keyring, key_id
 from laminar.config import GossipConfig
-from laminar.errors import ClosedError, ConfigError, KeyRotationError
 from tests.wiring import eventually, limited
 
 QUICK = GossipConfig(interval_s=0.01, key_step_timeout_s=20.0)
