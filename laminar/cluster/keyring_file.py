@@ -89,9 +89,8 @@ def create(path: str | Path) -> Keyring:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            _check_private(path, status)
+        with open(path, "rb", opener=_without_waiting) as file:
+            _check_private(path, os.fstat(file.fileno()))
             data = file.read(KEYRING_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(
@@ -103,6 +102,11 @@ def _read(path: Path) -> str:
         return data.decode("ascii")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no keyring: it is not plain text") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; one that is a pipe has no writer to wait for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _check_private(path: Path, status: os.stat_result) -> None:

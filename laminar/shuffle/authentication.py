@@ -40,14 +40,9 @@ def key_id(key: bytes) -> bytes:
 
 
 def keyring_of(config: ShuffleConfig, keyring: Keyring | None) -> Keyring | None:
-    """The keys of a sender or receiver: the ring it shares with others, or one of its own.
-
-    Raises :class:`~laminar.errors.ConfigError` when it is given both.
-    """
-    if keyring is None:
-        return Keyring(config.keys) if config.keys else None
-    if config.keys:
-        raise ConfigError("give a keyring or ShuffleConfig.keys, not both")
+    """The keys of a sender or receiver: the ring it shares with others, or one of its own."""
+    if keyring is None and config.keys:
+        return Keyring(config.keys)
     return keyring
 
 
