@@ -32,9 +32,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
     from laminar.cluster.gossip.agent import GossipAgent
+    from laminar.cluster.gossip.key_driver import KeyChange
+    from laminar.cluster.gossip.key_messages import KeyReport
     from laminar.cluster.gossip.kv import GossipKv
     from laminar.cluster.gossip.member import Member, MemberState
-    from laminar.config import EtcdConfig, GossipConfig, ShuffleConfig, TlsConfig
+    from laminar.cluster.keyring import Keyring
+    from laminar.config import DatagramConfig, EtcdConfig, GossipConfig, ShuffleConfig, TlsConfig
     from laminar.errors import (
         BatchTooLargeError,
         ChannelEndedError,
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         HandshakeRefusedError,
         InputError,
         JobError,
+        KeyRotationError,
         KvRefusedError,
         KvUnavailableError,
         LaminarError,
@@ -107,9 +111,18 @@ __version__ = "0.1.0"
 _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
     "laminar.cluster.gossip.agent": ("GossipAgent",),
+    "laminar.cluster.gossip.key_driver": ("KeyChange",),
+    "laminar.cluster.gossip.key_messages": ("KeyReport",),
     "laminar.cluster.gossip.kv": ("GossipKv",),
     "laminar.cluster.gossip.member": ("Member", "MemberState"),
-    "laminar.config": ("EtcdConfig", "GossipConfig", "ShuffleConfig", "TlsConfig"),
+    "laminar.cluster.keyring": ("Keyring",),
+    "laminar.config": (
+        "DatagramConfig",
+        "EtcdConfig",
+        "GossipConfig",
+        "ShuffleConfig",
+        "TlsConfig",
+    ),
     "laminar.errors": (
         "BatchTooLargeError",
         "ChannelEndedError",
@@ -119,6 +132,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "HandshakeRefusedError",
         "InputError",
         "JobError",
+        "KeyRotationError",
         "KvRefusedError",
         "KvUnavailableError",
         "LaminarError",
@@ -195,6 +209,7 @@ __all__ = [
     "ConfigError",
     "CustomPartitioner",
     "Data",
+    "DatagramConfig",
     "End",
     "Epoch",
     "EtcdConfig",
@@ -209,6 +224,10 @@ __all__ = [
     "Incarnation",
     "InputError",
     "JobError",
+    "KeyChange",
+    "KeyReport",
+    "KeyRotationError",
+    "Keyring",
     "KvEvent",
     "KvRefusedError",
     "KvUnavailableError",

@@ -16,6 +16,11 @@ ABORTED_CHECKPOINTS_MAX = 1024
 
 KEYS_MAX = 8
 KEY_BYTES_MIN = 16
+KEY_BYTES_MAX = 64
+KEY_BYTES_TYPICAL = 32
+"""As many as new keys have."""
+
+KEYRING_FILE_BYTES_MAX = 16 * KIB
 
 Compression = Literal["lz4", "zstd"]
 SchemaChange = Literal["announce", "refuse"]
@@ -56,12 +61,12 @@ class ShuffleConfig:
     """Name of the cluster; a peer of another cluster is refused."""
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
-    """Keys that the nodes share, each of 16 random bytes or more (``secrets.token_bytes(32)``).
+    """Keys that the nodes share, each of 16 to 64 random bytes (``secrets.token_bytes(32)``).
 
     With any, both sides of every connection prove that they have one in common before
-    anything else. The first one is tried first and all are valid, so that a new key is
-    brought in by giving it to every node as the second one, then as the first one, and then
-    taking the old one away. Nothing is encrypted: that is what ``tls`` is for.
+    anything else. The first one is tried first and all are valid. Nothing is encrypted: that
+    is what ``tls`` is for. Keys that are to be replaced while the program runs are given to
+    senders and receivers as a ``keyring`` instead.
     """
 
     tls: TlsConfig | None = None
@@ -173,7 +178,7 @@ class ShuffleConfig:
 
     @property
     def authenticated(self) -> bool:
-        """Whether peers have to show who they are."""
+        """Whether peers have to show who they are, even without a keyring."""
         return bool(self.keys) or self.tls is not None
 
     @property
@@ -198,10 +203,10 @@ class ShuffleConfig:
         if len(set(self.keys)) < len(self.keys):
             raise ConfigError("keys holds the same key twice")
         for number, key in enumerate(self.keys):
-            if len(key) < KEY_BYTES_MIN:
+            if not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
                 raise ConfigError(
-                    f"keys[{number}] has {len(key)} bytes, fewer than {KEY_BYTES_MIN}; make one "
-                    "with secrets.token_bytes(32)"
+                    f"keys[{number}] has {len(key)} bytes, not {KEY_BYTES_MIN} to "
+                    f"{KEY_BYTES_MAX}; make one with secrets.token_bytes(32)"
                 )
 
 
@@ -354,6 +359,9 @@ class GossipConfig:
 
     resolve_interval_s: float = 5.0
     """How often a node that knows nobody looks up the addresses of its seeds."""
+
+    key_step_timeout_s: float = 30.0
+    """Longest time that each step of replacing a key waits for all members to have taken it."""
 
     leave_timeout_s: float = 2.0
     """Longest time that leaving waits until somebody has heard of it."""

@@ -21,6 +21,7 @@
     │   ├── ProtocolError          the peer broke the protocol; that connection is closed
     │   ├── KvUnavailableError     the store behind a ``ClusterKv`` did not answer in time
     │   ├── KvRefusedError         the store behind a ``ClusterKv`` said no, and why
+    │   ├── KeyRotationError       members did not change their keys in time; it names each
     │   └── FanOutError            some peers of a fan-out failed; it names each
     ├── StreamError                the seam in ``laminar.net``; drivers turn it into the above
     │   ├── StreamBrokenError      reset, unreachable, timed out
@@ -41,6 +42,9 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 Peer = TypeVar("Peer", bound=str)
+
+NAMED_MAX = 10
+"""How many nodes a message names."""
 
 
 class LaminarError(Exception):
@@ -160,6 +164,22 @@ class FanOutError(RemoteError):
 
     def __reduce__(self) -> tuple[type[FanOutError], tuple[str, dict[str, LaminarError]]]:
         return FanOutError, (self.what, self.failures)
+
+
+class KeyRotationError(RemoteError):
+    """Members did not follow a change of keys. Whatever they did, all have a key in common."""
+
+    def __init__(self, what: str, lacking: Mapping[Peer, str]) -> None:
+        named = [f"{node}: {why}" for node, why in list(lacking.items())[:NAMED_MAX]]
+        more = len(lacking) - len(named)
+        named += [f"and {more} more"] if more else []
+        super().__init__(f"{what}: {'; '.join(named)}" if named else what)
+        self.lacking: dict[str, str] = dict(lacking)  # type: ignore[arg-type]
+        """Who did not follow, and why."""
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[KeyRotationError], tuple[str, dict[str, str]]]:
+        return KeyRotationError, (self.what, self.lacking)
 
 
 class StreamError(LaminarError):

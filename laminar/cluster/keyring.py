@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Final
 
-from laminar.config import KEY_BYTES_MIN, KEYS_MAX
+from laminar.config import KEY_BYTES_MAX, KEY_BYTES_MIN, KEYS_MAX
 from laminar.errors import ConfigError
 
 KEY_ID_BYTES: Final = 4
@@ -25,7 +25,8 @@ def key_id(key: bytes) -> bytes:
 class Keyring:
     """Keys by id, one of them the primary. Never shows a key.
 
-    Changes count from the next datagram on.
+    One ring may be shared by a gossip agent, a sender and a receiver. Changes count from the
+    next datagram and from the next connection on; what is connected stays so.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -60,6 +61,12 @@ class Keyring:
         """The key that seals."""
         return self._keys[self._primary]
 
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All keys, the one that seals first."""
+        others = (key for identity, key in self._keys.items() if identity != self._primary)
+        return (self.primary_key, *others)
+
     def key(self, identity: bytes) -> bytes | None:
         """Return the key with this id, ``None`` when the ring does not have it."""
         return self._keys.get(identity)
@@ -67,12 +74,12 @@ class Keyring:
     def install(self, key: bytes) -> bytes:
         """Open with ``key`` from now on, and return its id; one that is there stays.
 
-        Raises :class:`~laminar.errors.ConfigError` when it is no bytes, too short, one too
-        many, or has the id of another key.
+        Raises :class:`~laminar.errors.ConfigError` when it is no bytes, too short or too long,
+        one too many, or has the id of another key.
         """
-        if type(key) is not bytes or len(key) < KEY_BYTES_MIN:
+        if type(key) is not bytes or not KEY_BYTES_MIN <= len(key) <= KEY_BYTES_MAX:
             raise ConfigError(
-                f"a gossip key is {KEY_BYTES_MIN} random bytes or more; make one with "
+                f"a key is {KEY_BYTES_MIN} to {KEY_BYTES_MAX} random bytes; make one with "
                 "secrets.token_bytes(32)"
             )
         identity = key_id(key)

@@ -73,8 +73,8 @@ class Sealer(Protocol):
         """The largest payload that fits a datagram."""
         ...
 
-    def seal(self, payload: bytes) -> bytes:
-        """Return a datagram that holds ``payload``.
+    def seal(self, payload: bytes, target: str = "") -> bytes:
+        """Return a datagram that holds ``payload``, for the address ``target`` if it is known.
 
         Raises :class:`~laminar.errors.ConfigError` when it is larger than
         :attr:`payload_bytes_max`.
@@ -145,6 +145,8 @@ class DatagramSealer:
         self._windows: Tenure[tuple[bytes, NodeId], ReplayWindow] = Tenure(
             self._config.senders_max, self._config.sender_idle_s
         )
+        self._asked: tuple[str, bytes] = ("", UNSEALED)
+        """Where the last datagram came from, and the id of its key."""
         self._opened = 0
         self._refused: Counter[str] = Counter()
 
@@ -159,22 +161,33 @@ class DatagramSealer:
         refused = MappingProxyType(dict(self._refused))
         return SealStatistics(self._number, self._opened, len(self._windows), refused)
 
-    def seal(self, payload: bytes) -> bytes:
-        """Return a datagram that holds ``payload``; see :meth:`Sealer.seal`."""
+    def seal(self, payload: bytes, target: str = "") -> bytes:
+        """Return a datagram that holds ``payload``; see :meth:`Sealer.seal`.
+
+        It is sealed with the primary key, but an answer to the datagram that was opened last
+        with the key of that one: who asks may not have the new key yet.
+        """
         if len(payload) > self.payload_bytes_max:
             raise ConfigError(
                 f"a payload of {len(payload)} bytes does not fit a datagram, at most "
                 f"{self.payload_bytes_max} do"
             )
         number, self._number = self._number, self._number + 1
-        ring = self._keyring
-        identity = UNSEALED if ring is None else ring.primary
+        identity, key = self._key_for(target)
         header = _HEADER.pack(VERSION, self._cluster_id, identity, self._life, number)
         inside = self._preamble + payload
-        if ring is None:
+        if key is None:
             return header + inside + self._checksum(header, inside)
-        cipher, nonce = _cipher(ring.primary_key, self._life, number)
+        cipher, nonce = _cipher(key, self._life, number)
         return header + cipher.encrypt(nonce, inside, header + self._cluster)
+
+    def _key_for(self, target: str) -> tuple[bytes, bytes | None]:
+        ring = self._keyring
+        if ring is None:
+            return UNSEALED, None
+        source, identity = self._asked
+        key = ring.key(identity) if source == target else None
+        return (ring.primary, ring.primary_key) if key is None else (identity, key)
 
     def open(self, datagram: bytes, source: str, now: float) -> Opened:
         """Return what ``datagram`` holds; see :meth:`Sealer.open`."""
@@ -206,6 +219,7 @@ class DatagramSealer:
             raise _refusal("echo", source)
         if self._keyring is not None:
             self._see((life, opened.sender), number, source, now)
+            self._asked = (source, identity)
         return opened
 
     def _decrypt(

@@ -11,6 +11,7 @@ from typing import Final, Self, TypeVar
 import anyio
 
 import laminar
+from laminar.cluster import keyring_file
 from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.keyring import Keyring
@@ -174,6 +175,7 @@ class Node:
                 advertise=config.advertise,
                 kv=kv,
                 config=config.shuffle,
+                keyring=self._keyring,
                 network=self._network,
                 incarnation=incarnation,
             )
@@ -183,6 +185,7 @@ class Node:
                 self.id,
                 kv=kv,
                 config=config.shuffle,
+                keyring=self._keyring,
                 network=self._network,
                 incarnation=incarnation,
             )
@@ -197,6 +200,7 @@ class Node:
             advertise=config.advertise,
             cluster=config.shuffle.cluster,
             keyring=self._keyring,
+            keys_file=config.keys_file,
             last_incarnation=incarnation - 1,
             config=config.gossip,
             datagrams=config.datagrams,
@@ -225,6 +229,19 @@ class Node:
     def kv(self) -> ClusterKv:
         """The keys of all nodes."""
         return self._require(self._membership).kv
+
+    @property
+    def gossip(self) -> GossipAgent:
+        """The gossip of this node, which replaces keys: ``node.gossip.rotate_key()``.
+
+        Raises :class:`~laminar.errors.ConfigError` when it finds the others in another way.
+        """
+        self._require(self._membership)
+        if self._agent is None:
+            raise ConfigError(
+                f"{self.id} does not gossip; its keys are replaced in its file, node by node"
+            )
+        return self._agent
 
     @property
     def sender(self) -> ShuffleSender:
@@ -362,6 +379,9 @@ class Node:
 
 
 def _keyring(config: NodeConfig) -> Keyring | None:
+    """The one ring that gossip and data share, so that a key is replaced for both at once."""
+    if config.keys_file is not None:
+        return keyring_file.load(config.keys_file)
     return Keyring(config.shuffle.keys) if config.shuffle.keys else None
 
 

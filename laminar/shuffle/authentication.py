@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from laminar.cluster.keyring import Keyring
+from laminar.config import ShuffleConfig
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import NodeId
 from laminar.shuffle.messages import Challenge, Hello, Proof
@@ -35,6 +37,13 @@ Role: TypeAlias = Literal["sender", "receiver"]
 def key_id(key: bytes) -> bytes:
     """What a key is called on the wire: enough to find it, too little to learn it."""
     return hmac.digest(key, b"laminar key id", "sha256")[:KEY_ID_BYTES]
+
+
+def keyring_of(config: ShuffleConfig, keyring: Keyring | None) -> Keyring | None:
+    """The keys of a sender or receiver: the ring it shares with others, or one of its own."""
+    if keyring is None and config.keys:
+        return Keyring(config.keys)
+    return keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,10 @@ def refusal(hello: Hello) -> str:
     """Why a receiver with keys refuses ``hello``."""
     if hello.key_ids:
         return f"{hello.node} offers no key that is valid here; give both sides a common one"
-    return f"{hello.node} offers no key, and this node asks for one: set ShuffleConfig.keys"
+    return (
+        f"{hello.node} offers no key, and this node asks for one: set ShuffleConfig.keys "
+        "or share a keyring"
+    )
 
 
 def _check(nonce: bytes) -> None:

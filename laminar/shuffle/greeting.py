@@ -5,7 +5,7 @@ Pure; the driver is :mod:`laminar.shuffle.reception`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from laminar.config import ShuffleConfig
 from laminar.errors import ProtocolError
@@ -24,13 +24,19 @@ from laminar.shuffle.messages import Hello
 
 
 class Greeting:
-    """One connection until its peer has introduced itself. ``nonce`` is never used twice."""
+    """One connection until its peer has introduced itself.
 
-    def __init__(self, local: NodeId, config: ShuffleConfig, nonce: bytes) -> None:
+    ``nonce`` is never used twice; without keys it is not used at all.
+    """
+
+    def __init__(
+        self, local: NodeId, config: ShuffleConfig, keys: Sequence[bytes], nonce: bytes
+    ) -> None:
         self.certified: Collection[str] | None = None
         """The URIs in the peer's certificate; None when it has shown none."""
         self._local = local
         self._config = config
+        self._keys = keys
         self._nonce = nonce
         self._preface = encode_preface()
         self._preface_due = True
@@ -43,8 +49,8 @@ class Greeting:
         Raises :class:`~laminar.errors.ProtocolError` when they are not of this protocol.
         """
         negotiate(preface)
-        if self._config.keys:
-            self._challenger = Challenger(self._config.keys, self._nonce, self._local, preface)
+        if self._keys:
+            self._challenger = Challenger(self._keys, self._nonce, self._local, preface)
 
     def on_frame(self, frame: Frame) -> bytes | Hello:
         """What to reply; or, at the end, the ``Hello`` of a peer that is who it says it is.
@@ -72,7 +78,8 @@ class Greeting:
         if hello.key_ids:
             raise ProtocolError(
                 "key",
-                f"{hello.node} asks for a key, and this node has no ShuffleConfig.keys",
+                f"{hello.node} asks for a key, and this node has none: set ShuffleConfig.keys "
+                "or share a keyring",
             )
         return hello
 

@@ -18,6 +18,7 @@ from enum import Enum
 
 import pyarrow as pa
 
+from laminar.cluster.keyring import Keyring
 from laminar.config import CHANNELS_MAX, ShuffleConfig
 from laminar.errors import (
     ChannelEndedError,
@@ -61,7 +62,12 @@ class OutboundSession:
     """Everything that is on its way to one peer, across as many connections as it takes."""
 
     def __init__(
-        self, local: NodeId, peer: NodeId, incarnation: Incarnation, config: ShuffleConfig
+        self,
+        local: NodeId,
+        peer: NodeId,
+        incarnation: Incarnation,
+        config: ShuffleConfig,
+        keyring: Keyring | None,
     ) -> None:
         self.peer = peer
         self.incarnation = incarnation
@@ -77,6 +83,7 @@ class OutboundSession:
         self._received: dict[str, int] = {}
         self._local = local
         self._config = config
+        self._keyring = keyring
         self._piece_bytes = config.piece_bytes
         self._by_number: dict[int, OutboundChannel] = {}
         self._forgotten: dict[str, None] = {}
@@ -270,7 +277,8 @@ class OutboundSession:
         self.round += 1
         self.state = State.GREETING
         hello = Hello(self._config.cluster, self._local, self.incarnation, self.round)
-        self._introduction = Introduction(hello, self._config.keys, nonce)
+        keys = () if self._keyring is None else self._keyring.keys
+        self._introduction = Introduction(hello, keys, nonce)
         return self._introduction.frame
 
     def on_preface(self, preface: bytes) -> None:

@@ -8,12 +8,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
 
+from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
 from laminar.config import ShuffleConfig
 from laminar.errors import (
@@ -36,7 +38,7 @@ from laminar.net.tcp import TcpNetwork
 from laminar.net.tls import TlsNetwork, certified
 from laminar.shuffle import control
 from laminar.shuffle.admission import Admission
-from laminar.shuffle.authentication import NONCE_BYTES
+from laminar.shuffle.authentication import NONCE_BYTES, keyring_of
 from laminar.shuffle.farewell import FAREWELL_TIMEOUT_S, close_frame, tell
 from laminar.shuffle.frames import FrameDecoder
 from laminar.shuffle.greeting import Greeting
@@ -70,6 +72,7 @@ class ShuffleReceiver:
         advertise: str | None = None,
         kv: ClusterKv | None = None,
         config: ShuffleConfig | None = None,
+        keyring: Keyring | None = None,
         network: Network | None = None,
         rng: random.Random | None = None,
         incarnation: int | None = None,
@@ -77,6 +80,10 @@ class ShuffleReceiver:
         parse_addr(addr)
         self.local_id = node_id(local_id)
         self.config = config or ShuffleConfig()
+        self._keyring = keyring_of(self.config, keyring)
+        if keyring is not None and self.config.validate is None:
+            # Who proves a key of the ring is trusted no less than with keys of the config.
+            self.config = replace(self.config, validate="layout")
         self._addr = addr
         self._advertise = advertise
         self._kv = kv
@@ -109,6 +116,7 @@ class ShuffleReceiver:
         advertise: str | None = None,
         kv: ClusterKv | None = None,
         config: ShuffleConfig | None = None,
+        keyring: Keyring | None = None,
         network: Network | None = None,
         rng: random.Random | None = None,
         incarnation: int | None = None,
@@ -118,7 +126,10 @@ class ShuffleReceiver:
         With a ``kv`` it publishes its address there, or ``advertise`` where peers reach it
         under another one. Entering raises :class:`~laminar.errors.StreamBrokenError` when the
         address cannot be bound, and :class:`~laminar.errors.ConfigError` when other machines
-        can reach it and ``config`` has neither ``keys`` nor ``tls`` nor allows that by name.
+        can reach it and there are neither keys nor ``tls``, nor does ``config`` allow that by name.
+
+        ``keyring``, in place of ``config.keys``, is one that others share; when it changes, the
+        next connection is let in by what it is then.
 
         ``network``, ``rng`` and ``incarnation`` are there to be replaced in tests; with
         ``config.tls``, whose files are read at once, the network's streams are encrypted.
@@ -129,6 +140,7 @@ class ShuffleReceiver:
             advertise=advertise,
             kv=kv,
             config=config,
+            keyring=keyring,
             network=network,
             rng=rng,
             incarnation=incarnation,
@@ -173,12 +185,13 @@ class ShuffleReceiver:
 
     def _check_exposure(self, addr: str) -> None:
         """Nobody listens to the world by accident."""
-        allowed = self.config.authenticated or self.config.allow_unauthenticated
-        if not allowed and reaches_beyond_loopback(addr):
+        config = self.config
+        asks = self._keyring is not None or config.authenticated
+        if not asks and not config.allow_unauthenticated and reaches_beyond_loopback(addr):
             raise ConfigError(
                 f"{self._addr} lets other machines connect to {self.local_id}, and nothing asks "
-                "who they are: set ShuffleConfig.keys or tls, or allow_unauthenticated=True if "
-                "everybody who can connect may send"
+                "who they are: share a keyring, set ShuffleConfig.keys or tls, or "
+                "allow_unauthenticated=True if everybody who can connect may send"
             )
 
     async def _say_goodbye(self) -> None:
@@ -339,7 +352,8 @@ class ShuffleReceiver:
     async def _greet(self, stream: ByteStream) -> tuple[InboundConnection, FrameDecoder] | None:
         """Shake hands; None, and counted, when the peer may not come in."""
         nonce = self._rng.randbytes(NONCE_BYTES)
-        greeting = Greeting(self.local_id, self.config, nonce)
+        keys = () if self._keyring is None else self._keyring.keys
+        greeting = Greeting(self.local_id, self.config, keys, nonce)
         try:
             with anyio.fail_after(self.config.handshake_timeout_s):
                 greeting.certified = await certified(stream)

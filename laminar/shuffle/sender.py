@@ -15,6 +15,7 @@ import anyio
 import pyarrow as pa
 from anyio.abc import TaskGroup
 
+from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
 from laminar.config import ShuffleConfig
 from laminar.errors import (
@@ -34,6 +35,7 @@ from laminar.net.tasks import leave
 from laminar.net.tcp import TcpNetwork
 from laminar.net.tls import TlsNetwork
 from laminar.shuffle.arrow import single_batch
+from laminar.shuffle.authentication import keyring_of
 from laminar.shuffle.fanout import collect, raise_failures
 from laminar.shuffle.link import Link
 from laminar.shuffle.liveness import PeerBoard, PeerEvent
@@ -50,8 +52,10 @@ class ShuffleSender:
     ``close_timeout_s``, until the peers have received what was sent.
 
     ``kv`` finds peers that nobody registered, and beats the registered address at every
-    dial. ``network``, ``rng`` and ``incarnation`` are there to be replaced in tests; with
-    ``config.tls``, whose files are read at once, the network's streams are encrypted.
+    dial. ``keyring``, in place of ``config.keys``, is one that others share; when it changes,
+    the next connection is made with what it is then. ``network``, ``rng`` and ``incarnation``
+    are there to be replaced in tests; with ``config.tls``, whose files are read at once, the
+    network's streams are encrypted.
     """
 
     def __init__(
@@ -60,12 +64,14 @@ class ShuffleSender:
         *,
         kv: ClusterKv | None = None,
         config: ShuffleConfig | None = None,
+        keyring: Keyring | None = None,
         network: Network | None = None,
         rng: random.Random | None = None,
         incarnation: int | None = None,
     ) -> None:
         self.local_id = node_id(local_id)
         self.config = config or ShuffleConfig()
+        self._keyring = keyring_of(self.config, keyring)
         self._kv = kv
         self._network: Network = network or TcpNetwork()
         self._tls: TlsNetwork | None = None
@@ -258,7 +264,7 @@ class ShuffleSender:
         # Each session is a life of its own: what an earlier one lost must not look resumed.
         self._incarnation += 1
         incarnation = Incarnation(self._incarnation)
-        session = OutboundSession(self.local_id, peer, incarnation, self.config)
+        session = OutboundSession(self.local_id, peer, incarnation, self.config, self._keyring)
         resolve = partial(self._resolve, peer)
         note = partial(self._board.note, peer)
         link = Link(session, self.config, self._network, resolve, self._rng, note)

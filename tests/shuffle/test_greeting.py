@@ -17,8 +17,8 @@ KEY, OTHER = b"k" * 16, b"o" * 16
 HERE, THERE = b"h" * 32, b"t" * 32
 
 
-def greeting(certified=None, **settings):
-    stranger = Greeting("b", ShuffleConfig(**settings), THERE)
+def greeting(certified=None, keys=(), **settings):
+    stranger = Greeting("b", ShuffleConfig(**settings), keys, THERE)
     stranger.certified = certified
     stranger.on_preface(encode_preface())
     return stranger
@@ -138,13 +138,13 @@ def test_a_certificate_does_not_replace_the_key():
     ],
 )
 def test_first_bytes_of_others(preface, expected):
-    stranger = Greeting("b", ShuffleConfig(), THERE)
+    stranger = Greeting("b", ShuffleConfig(), (), THERE)
     assert reason(stranger.on_preface, preface) == expected
 
 
 def test_a_peer_that_speaks_tls_is_told_so():
     with pytest.raises(ProtocolError, match=r"TLS: set ShuffleConfig\.tls on both sides"):
-        Greeting("b", ShuffleConfig(), THERE).on_preface(b"\x16\x03\x01\x02\x00\x01\x00\x01")
+        Greeting("b", ShuffleConfig(), (), THERE).on_preface(b"\x16\x03\x01\x02\x00\x01\x00\x01")
 
 
 KINDS = st.sampled_from(

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
+from laminar.cluster.keyring import Keyring
 from laminar.config import ShuffleConfig
 from laminar.errors import (
     BatchTooLargeError,
@@ -36,9 +37,10 @@ from laminar.shuffle.outbound import TURN_BYTES, OutboundSession, State, join_sm
 WINDOW = 10_000
 
 
-def session(**settings):
+def session(keys=(), **settings):
     limits = {"window_bytes": WINDOW, "coalesce_bytes": 1000, "target_frame_bytes": 3000}
-    return OutboundSession("me", "you", 7, ShuffleConfig(**{**limits, **settings}))
+    ring = Keyring(keys) if keys else None
+    return OutboundSession("me", "you", 7, ShuffleConfig(**{**limits, **settings}), ring)
 
 
 def welcome(

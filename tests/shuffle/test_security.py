@@ -181,7 +181,7 @@ async def test_chance_comes_from_the_outside():
     ("mine", "yours", "why"),
     [
         ((), (OLD,), "set ShuffleConfig.keys"),
-        ((OLD,), (), "this node has no ShuffleConfig.keys"),
+        ((OLD,), (), "this node has none: set ShuffleConfig.keys"),
         ((NEW,), (OLD,), "no key that is valid here"),
     ],
     ids=["no key", "a key too many", "another key"],

@@ -82,7 +82,7 @@ class Sessions(RuleBasedStateMachine):
             coalesce_bytes=coalesce,
             compression=compression,
         )
-        self.out = OutboundSession("me", "you", 1, config)
+        self.out = OutboundSession("me", "you", 1, config, None)
         self.receiver_config = ShuffleConfig(window_bytes=window, control_frames_max=controls)
         self.window = min(window, WINDOW)
         self.inbound = None
@@ -373,7 +373,7 @@ def test_a_session_that_the_receiver_gave_up_is_not_resumed():
     config = ShuffleConfig()
     box = Box()
     peers = Peers(config, lambda name: box)
-    out = OutboundSession("me", "you", 1, config)
+    out = OutboundSession("me", "you", 1, config, None)
 
     def connect():
         out.detach()

@@ -43,7 +43,7 @@ class Peer:
     """A sender's session with one peer, and what the peer would decode."""
 
     def __init__(self, config=CONFIG):
-        self.session = OutboundSession("me", "you", 1, config)
+        self.session = OutboundSession("me", "you", 1, config, None)
         self.decoder = BatchDecoder(1 << 30, validate_full=True)
 
     def offer(self, message):

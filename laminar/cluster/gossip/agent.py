@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,8 @@ from laminar.cluster.amplification import SECRET_BYTES, AddressProof
 from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.exchange import Outgoing
 from laminar.cluster.gossip.identity import start_incarnation
+from laminar.cluster.gossip.key_driver import KeyChange, KeyDriver
+from laminar.cluster.gossip.key_messages import KeyReport
 from laminar.cluster.gossip.kv import GossipKv
 from laminar.cluster.gossip.member import Member
 from laminar.cluster.gossip.statistics import GossipStatistics
@@ -65,6 +68,7 @@ class GossipAgent:
         advertise: str | None = None,
         cluster: str = "laminar",
         keyring: Keyring | None = None,
+        keys_file: str | Path | None = None,
         last_incarnation: int = 0,
         config: GossipConfig | None = None,
         datagrams: DatagramConfig | None = None,
@@ -74,11 +78,16 @@ class GossipAgent:
 
         ``seeds`` are addresses or DNS names with ports; one that answers is enough.
         ``advertise`` is where others reach this node, if not at the address that it listens on.
-        ``keyring`` protects the datagrams; without one anybody can take part.
+        ``keyring`` protects the datagrams; without one anybody can take part. When its keys are
+        replaced (:meth:`rotate_key`, here or on another node), it is kept in ``keys_file``, which
+        ``laminar.cluster.keyring_file`` reads.
         ``last_incarnation`` is that of the node's last life, if the caller has kept it.
 
-        Raises :class:`~laminar.errors.ConfigError` when ``node`` or an address is not valid.
+        Raises :class:`~laminar.errors.ConfigError` when ``node`` or an address is not valid, or
+        when there is a file for keys and no ring to keep there.
         """
+        if keys_file is not None and keyring is None:
+            raise ConfigError(f"a keyring is needed to be kept in {keys_file}: load it from there")
         self._node = node_id(node)
         self._listen = listen
         self._advertise = advertise
@@ -87,6 +96,8 @@ class GossipAgent:
         self._seeds = tuple(seeds)
         self._cluster = cluster
         self._keyring = keyring
+        self._keys_file = None if keys_file is None else Path(keys_file)
+        self._keys: KeyDriver | None = None
         self._last_incarnation = last_incarnation
         self._config = config if config is not None else GossipConfig()
         self._datagrams = datagrams if datagrams is not None else DatagramConfig()
@@ -114,6 +125,7 @@ class GossipAgent:
         try:
             self._core = core = self._make_core(self._advertise or sock.local_addr)
             self._kv = GossipKv(core, self._hand_out)
+            self._keys = self._make_keys(core)
             await self._resolve_seeds(core)
             tasks = await self._stack.enter_async_context(anyio.create_task_group())
         except BaseException:
@@ -125,6 +137,8 @@ class GossipAgent:
         tasks.start_soon(self._receive_loop, sock)
         tasks.start_soon(self._tick_loop)
         tasks.start_soon(self._resolve_loop)
+        if self._keys is not None:
+            tasks.start_soon(self._keys.run)
         return self
 
     async def __aexit__(
@@ -137,6 +151,8 @@ class GossipAgent:
             await self._say_goodbye()
         finally:
             self._stopped.set()
+            if self._keys is not None:
+                self._keys.close()
             self._tasks.cancel_scope.cancel()
             try:
                 await leave(self._stack, exc)
@@ -211,6 +227,64 @@ class GossipAgent:
     def network_errors(self) -> dict[str, int]:
         """How often the system refused to ``send``, ``receive`` or ``resolve``."""
         return dict(self._errors)
+
+    # -- keys -------------------------------------------------------------------------------------
+
+    async def rotate_key(
+        self,
+        new_key: bytes | None = None,
+        *,
+        timeout_s: float | None = None,
+        skip_dead: bool = False,
+    ) -> KeyChange:
+        """Have all members use ``new_key``, by default one made here, and drop all others.
+
+        In three steps, each of them taken by all members before the next one: they open with it,
+        they seal with it too, they forget the others. Each may take ``timeout_s``, by default
+        the config's ``key_step_timeout_s``. A member that is dead, and may come back with an
+        old key only, is waited for too unless ``skip_dead``; then it is refused until somebody
+        gives it the new keyring file.
+
+        Whoever has an old key and hears the datagrams learns the new one: after a leak keys are
+        replaced by hand, see ``docs/design/key-rotation.md``.
+
+        Raises :class:`~laminar.errors.KeyRotationError` when not all members take a step in
+        time, and all have a key in common then; :class:`~laminar.errors.ConfigError` when there
+        is no keyring, the key is not valid, or this node is changing keys already.
+        """
+        keys, timeout_s = self._require_keys(timeout_s)
+        return await keys.rotate(new_key, timeout_s, skip_dead)
+
+    async def install_key(
+        self, key: bytes, *, timeout_s: float | None = None, skip_dead: bool = False
+    ) -> KeyChange:
+        """Have all members open with ``key``: the first step of :meth:`rotate_key` alone."""
+        keys, timeout_s = self._require_keys(timeout_s)
+        return await keys.install(key, timeout_s, skip_dead)
+
+    async def use_key(
+        self, identity: bytes, *, timeout_s: float | None = None, skip_dead: bool = False
+    ) -> KeyChange:
+        """Have all members seal with the key of that id, which all must have by now.
+
+        The key itself is not told to anybody. See :meth:`rotate_key` for what it raises.
+        """
+        keys, timeout_s = self._require_keys(timeout_s)
+        return await keys.use(identity, timeout_s, skip_dead)
+
+    async def remove_key(
+        self, identity: bytes, *, timeout_s: float | None = None, skip_dead: bool = False
+    ) -> KeyChange:
+        """Have all members use this node's primary key, and drop the one of that id.
+
+        No key is told to anybody. See :meth:`rotate_key` for what it raises.
+        """
+        keys, timeout_s = self._require_keys(timeout_s)
+        return await keys.remove(identity, timeout_s, skip_dead)
+
+    def key_reports(self) -> dict[NodeId, KeyReport]:
+        """Which keys each node has, by their ids, as far as it has told; empty without keys."""
+        return {} if self._keys is None else self._keys.reports
 
     # -- tasks ------------------------------------------------------------------------------------
 
@@ -294,6 +368,18 @@ class GossipAgent:
             now=anyio.current_time(),
         )
 
+    def _make_keys(self, core: GossipCore) -> KeyDriver | None:
+        if self._keyring is None:
+            return None
+        interval_s = self._config.interval_s
+        return KeyDriver(core, self._keyring, self._keys_file, interval_s, self._hand_out)
+
+    def _require_keys(self, timeout_s: float | None) -> tuple[KeyDriver, float]:
+        self._require_core()
+        if self._keys is None:
+            raise ConfigError("this cluster has no keys to change: start its nodes with a keyring")
+        return self._keys, self._config.key_step_timeout_s if timeout_s is None else timeout_s
+
     async def _resolve_seeds(self, core: GossipCore) -> None:
         found: list[str] = []
         for seed in self._seeds:
@@ -308,6 +394,8 @@ class GossipAgent:
         """Tell whoever wants to know what has changed."""
         core = self._require_core()
         for event in core.take_events():
+            if self._keys is not None:
+                self._keys.on_event(event)
             if isinstance(event, KvEvent):
                 self.kv.changed(event)
             else:

@@ -155,6 +155,11 @@ class GossipCore:
             self._view.write(key, None, now, None)
             lane.collect(now - self._config.tombstone_s, self._config.tombstones_max)
 
+    def announce(self, key: str, value: str | None, now: float) -> None:
+        """Set one of the gossip's own keys in the own slot, or delete it."""
+        if self._view.lane_of(key).read(key, now) != value:
+            self._view.write(key, value, now, None)
+
     def leave(self, now: float) -> None:
         """Say goodbye. Go on ticking until :attr:`farewells` are enough."""
         if self._own.state is not MemberState.LEFT:

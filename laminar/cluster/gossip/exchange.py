@@ -97,7 +97,7 @@ class Exchange:
 
     def send(self, addr: str, writer: MessageWriter) -> Outgoing:
         """Seal a message."""
-        datagram = self._sealer.seal(writer.finish())
+        datagram = self._sealer.seal(writer.finish(), addr)
         self._proof.on_sent(addr, len(datagram))
         self.datagrams_sent += 1
         self.bytes_sent += len(datagram)

@@ -20,6 +20,12 @@ ADDR_KEY: Final = "gossip:addr"
 LEFT_KEY: Final = "gossip:left"
 """There once a node has said goodbye."""
 
+KEY_ORDER_KEY: Final = "gossip:keys:order"
+"""There while a node has the others change their keys."""
+
+KEY_REPORT_KEY: Final = "gossip:keys"
+"""Which keys a node has, by their ids."""
+
 
 class Slot:
     """One life of a node: its keys, its heartbeat, and how it seems to be."""
