@@ -8,7 +8,7 @@ from laminar.cluster.amplification import SECRET_BYTES, AddressProof
 from laminar.cluster.gossip.codec import NUMBER_MAX, MessageWriter, decode
 from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.member import MemberState
-from laminar.cluster.gossip.messages import Digest, Item, Kind, LaneDelta
+from laminar.cluster.gossip.messages import Digest, Grave, Item, Kind, LaneDelta
 from laminar.cluster.kv import KEY_LENGTH_MAX, KvEvent
 from laminar.cluster.seal import LIFE_BYTES, DatagramSealer
 from laminar.config import DatagramConfig, GossipConfig
@@ -32,12 +32,14 @@ class Peer:
         self.heartbeat += 1
         return Digest(NodeId(self.name), incarnation, self.heartbeat, *versions)
 
-    def say(self, kind, *digests, deltas=(), echo=b"", own=None, size=0):
+    def say(self, kind, *digests, deltas=(), graves=(), echo=b"", own=None, size=0):
         writer = MessageWriter(kind, b"c" * 8, echo, own or self.digest(), 10_000)
         for digest in digests:
             assert writer.add_digest(digest)
         for delta in deltas:
             assert writer.add_delta(delta) is None
+        for grave in graves:
+            assert writer.add_grave(grave)
         writer.pad(size)
         return self.sealer.seal(writer.finish())
 
@@ -201,6 +203,36 @@ def test_a_slot_that_grows_without_end_is_cut_off():
     assert node.drops["full"] == 1
 
 
+def test_what_could_not_be_given_on_is_not_taken():
+    """It would stand in the way of all that is to be said behind it."""
+    node, peer, other = Node(), Peer(), Peer("q", "10.0.0.3:1")
+    prove(node, peer)
+    prove(node, other)
+    large = Item("k", 1, "v" * node.core.entry_bytes_max)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", 0, 1, large, lane=0)]))
+    assert node.drops == {"large": 1}
+    node.hear(other, other.say(Kind.DELTA, deltas=[delta_of("q", 0, 1, Item("k", 1, "v"))]))
+    asked = [Digest(NodeId(name), WALL_NS, 0, 0, 0, 0, 0) for name in "pq"]
+    answers = node.hear(peer, peer.say(Kind.SYN, *asked))
+    told = [delta for answer in answers for delta in peer.hear(answer.datagram)[1].deltas]
+    assert [delta.node for delta in told if delta.items] == ["q"]
+
+
+def test_farewells_are_counted_once_there_is_one_and_up_to_a_limit():
+    node = Node(GossipConfig(nodes_max=3))
+
+    def all_heard():
+        for number in range(10):
+            peer = Peer(f"x{number}")
+            node.hear(peer, peer.say(Kind.ACK, node.core._own.digest))
+        return node.core.farewells
+
+    assert all_heard() == 0
+    assert len(node.core._told) == 0
+    node.core.leave(node.now)
+    assert all_heard() == 3
+
+
 # -- lies ---------------------------------------------------------------------------------------
 
 
@@ -245,9 +277,10 @@ def test_an_incarnation_from_the_far_future_is_not_believed():
     far = WALL_NS + round(2 * 86_400e9)
     node.hear(peer, peer.say(Kind.SYN, Digest(NodeId("x"), far, 0, 0, 0, 0, 0)))
     node.hear(peer, peer.say(Kind.SYN, Digest(NodeId("n"), far, 0, 0, 0, 0, 0)))
+    node.hear(peer, peer.say(Kind.SYN, graves=[Grave(NodeId("n"), NUMBER_MAX)]))
     assert set(node.core.members()) == {"n", "p"}
     assert node.core.incarnation == WALL_NS
-    assert node.drops == {"incarnation": 2}
+    assert node.drops == {"incarnation": 3}
 
 
 # -- lives --------------------------------------------------------------------------------------
