@@ -20,7 +20,7 @@ from fuzz.targets import NAMES, target
 
 FILES_MAX = 64
 BYTES_MAX = 2048
-CODE = str(Path("laminar", "shuffle"))
+CODE = tuple(str(Path("laminar", package)) for package in ("shuffle", "cluster"))
 
 
 class Footprint:
@@ -42,7 +42,7 @@ class Footprint:
         return self.places
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Callable[..., object] | None:
-        if CODE not in frame.f_code.co_filename:
+        if not any(package in frame.f_code.co_filename for package in CODE):
             return None
         before = self._lines.get(id(frame), 0)
         self.places.add((frame.f_code.co_filename, before, frame.f_lineno))

@@ -20,7 +20,7 @@ from laminar.cluster.gossip.codec import (
 from laminar.cluster.gossip.lane import NEVER, Change, Lane
 from laminar.cluster.gossip.liveness import Liveness
 from laminar.cluster.gossip.member import Member, MemberState
-from laminar.cluster.gossip.messages import Digest, Grave, LaneDelta
+from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest, Grave, LaneDelta
 from laminar.cluster.gossip.rotation import Rotation
 from laminar.cluster.gossip.slot import RESERVED_PREFIX, Slot
 from laminar.cluster.kv import KvEvent
@@ -181,6 +181,11 @@ class View:
         if delta.item_bytes_max > self.entry_bytes_max(delta.node):
             # It could not be given on, and would hold up all that is to be said behind it.
             self.drops["large"] += 1
+            return
+        other = slot.lane(BULK if delta.lane == PRIORITY else PRIORITY)
+        if any(other.entry(item.key) is not None for item in delta.items):
+            # An owner has each key in one lane; a liar's would read as two things at once.
+            self.drops["lane"] += 1
             return
         # Twice what an owner may have: a copy that begins anew keeps the old one meanwhile.
         if (

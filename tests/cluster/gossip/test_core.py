@@ -218,6 +218,15 @@ def test_what_could_not_be_given_on_is_not_taken():
     assert [delta.node for delta in told if delta.items] == ["q"]
 
 
+def test_a_key_is_in_one_lane_of_a_slot():
+    node, peer = Node(), Peer()
+    for lane, value in ((1, "bulk"), (0, "first")):
+        item = Item("k", 1, value)
+        node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", 0, 1, item, lane=lane)]))
+    assert node.drops == {"lane": 1}
+    assert node.core.read("p", "k", NOW) == node.core.scan("", NOW)["p"]["k"] == "bulk"
+
+
 def test_farewells_are_counted_once_there_is_one_and_up_to_a_limit():
     node = Node(GossipConfig(nodes_max=3))
 
