@@ -9,18 +9,20 @@ from typing import Any
 
 
 class _Pickler(pickle.Pickler):
+    def __init__(self, written: io.BytesIO, without: tuple[type, ...]) -> None:
+        super().__init__(written)
+        self._without = without
+
     def reducer_override(self, thing: Any) -> Any:
-        """Leave out what may always change."""
-        if type(thing) is Counter:
-            return Counter, ()
-        return NotImplemented
+        """Leave out what may change."""
+        return (type, ()) if type(thing) in self._without else NotImplemented
 
 
-def state_of(thing: object) -> bytes:
-    """The state of ``thing`` and of all that it holds, but for every ``Counter`` in there.
+def state_of(thing: object, *without: type) -> bytes:
+    """The state of ``thing`` and of all that it holds, but for counters and objects ``without``.
 
     The same bytes mean the same state; nothing may be replaced by its equal in between.
     """
     written = io.BytesIO()
-    _Pickler(written).dump(thing)
+    _Pickler(written, (Counter, *without)).dump(thing)
     return written.getvalue()
