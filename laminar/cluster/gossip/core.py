@@ -137,7 +137,8 @@ class GossipCore:
                 f"there is no room for the KV key {key!r}: this node has {self._own.keys} of at "
                 f"most {config.keys_max} keys (keys_max), those deleted lately included"
             )
-        if self._own.size_bytes + size > config.slot_bytes_max:
+        replaced = 0 if old is None else len(key.encode()) + len((old.value or "").encode())
+        if self._own.size_bytes - replaced + size > config.slot_bytes_max:
             raise ConfigError(
                 f"there is no room for the KV key {key!r}: this node's keys have "
                 f"{self._own.size_bytes} of at most {config.slot_bytes_max} bytes (slot_bytes_max)"

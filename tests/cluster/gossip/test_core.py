@@ -136,6 +136,49 @@ def test_a_node_has_so_many_keys_and_bytes():
     assert node.core.scan("", NOW) == {"n": {"k1": "v", "k2": "w"}}
 
 
+def test_what_is_refused_is_said_and_nothing_is_written():
+    node = Node()
+    node.core.write("k", "old", NOW)
+    node.core.take_events()
+    before, most = node.core._own.digest, node.core.entry_bytes_max
+    with pytest.raises(ConfigError) as refusal:
+        node.core.write("k", "v" * 1200, NOW)
+    assert str(refusal.value) == (
+        f"the KV key 'k' and its value have 1201 bytes; what is gossiped must fit one datagram: at "
+        f"most {most} bytes together, and 256 for the key. Publish where to get it instead"
+    )
+    assert node.core._own.digest == before
+    assert node.core.take_events() == []
+    assert node.core.read("n", "k", NOW) == "old"
+
+
+def test_what_is_there_can_be_changed_at_the_limit():
+    limits = GossipConfig(keys_max=4, slot_bytes_max=1000)
+    node, peer = Node(limits), Peer()
+    taken = node.core._own.size_bytes
+    node.core.write("a", "1" * 499, NOW)
+    node.core.write("b", "1" * (500 - taken - 1), NOW)
+    assert node.core._own.size_bytes == 1000
+    for key in ("c", "shuffle:addr"):
+        with pytest.raises(ConfigError, match="1000 of at most 1000 bytes"):
+            node.core.write(key, "", NOW)
+    node.core.write("a", "2" * 499, NOW)
+    with pytest.raises(ConfigError, match="slot_bytes_max"):
+        node.core.write("a", "3" * 500, NOW)
+    # Those who copy it have room for the old and the new.
+    prove(node, peer)
+    other = Node(limits, "other", WALL_NS + 1)
+    teller = Peer("n", "10.0.0.1:1")
+    for answer in node.hear(peer, peer.say(Kind.SYN, Digest(NodeId("n"), WALL_NS, 0, 0, 0, 0, 0))):
+        other.hear(teller, answer.datagram)
+    assert other.core.read("n", "a", NOW) == "2" * 499
+    assert other.drops == {}
+    node.core.delete("b", NOW)
+    node.core.write("c", "4" * 100, NOW)
+    with pytest.raises(ConfigError, match="4 of at most 4 keys"):
+        node.core.write("d", "", NOW)
+
+
 def test_datagrams_must_have_room_for_keys():
     sealer = DatagramSealer("test", NodeId("n"), bytes(12), None, DatagramConfig(512))
     proof = AddressProof(bytes(SECRET_BYTES))
