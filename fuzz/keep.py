@@ -69,12 +69,13 @@ def keep(name: str, folder: Path) -> int:
 
 
 def main() -> None:
-    """Keep what is new of every target."""
+    """Keep what is new of every target that was run."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.keep", description=__doc__)
     parser.add_argument("work", type=Path, help="where `python -m fuzz` put its finds")
     work: Path = parser.parse_args().work
     for name in NAMES:
-        print(f"{name}: {keep(name, work / name / 'corpus')} files")
+        if (work / name).is_dir():
+            print(f"{name}: {keep(name, work / name / 'corpus')} files")
 
 
 if __name__ == "__main__":
