@@ -23,7 +23,14 @@ CRASHES_MAX = 20
 MINIMISE_SECONDS = 60.0
 GRACE_SECONDS = 60.0
 LIMITS = ("-timeout=20", "-rss_limit_mb=2048")
-BYTES_MAX = {"frames": 1024, "control": 1024, "inbound": 1024, "arrow": 4096}
+BYTES_MAX = {
+    "frames": 1024,
+    "control": 1024,
+    "inbound": 1024,
+    "arrow": 4096,
+    "seal": 1024,
+    "gossip": 256,
+}
 FINDS = ("crash-*", "timeout-*", "oom-*", "leak-*")
 LOG_LINES_SHOWN = 15
 

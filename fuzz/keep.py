@@ -20,7 +20,7 @@ from fuzz.targets import NAMES, target
 
 FILES_MAX = 64
 BYTES_MAX = 2048
-CODE = str(Path("laminar", "shuffle"))
+CODE = tuple(str(Path("laminar", package)) for package in ("shuffle", "cluster"))
 
 
 class Footprint:
@@ -42,7 +42,7 @@ class Footprint:
         return self.places
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Callable[..., object] | None:
-        if CODE not in frame.f_code.co_filename:
+        if not any(package in frame.f_code.co_filename for package in CODE):
             return None
         before = self._lines.get(id(frame), 0)
         self.places.add((frame.f_code.co_filename, before, frame.f_lineno))
@@ -69,12 +69,13 @@ def keep(name: str, folder: Path) -> int:
 
 
 def main() -> None:
-    """Keep what is new of every target."""
+    """Keep what is new of every target that was run."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.keep", description=__doc__)
     parser.add_argument("work", type=Path, help="where `python -m fuzz` put its finds")
     work: Path = parser.parse_args().work
     for name in NAMES:
-        print(f"{name}: {keep(name, work / name / 'corpus')} files")
+        if (work / name).is_dir():
+            print(f"{name}: {keep(name, work / name / 'corpus')} files")
 
 
 if __name__ == "__main__":

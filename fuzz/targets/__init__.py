@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-NAMES = ("frames", "control", "inbound", "arrow")
+NAMES = ("frames", "control", "inbound", "arrow", "seal", "gossip")
 
 
 class Target(NamedTuple):

@@ -14,6 +14,14 @@ from fuzz.replay import inputs, mutants
 from fuzz.targets import NAMES, target
 from fuzz.targets.arrow import ENTRY, LIMIT_BYTES
 from fuzz.targets.control import PAIRS
+from laminar.cluster.amplification import AddressProof
+from laminar.cluster.gossip import core as gossip_core
+from laminar.cluster.gossip.codec import decode
+from laminar.cluster.gossip.core import GossipCore
+from laminar.cluster.gossip.messages import LaneDelta
+from laminar.cluster.gossip.view import View
+from laminar.cluster.replay import ReplayWindow
+from laminar.cluster.seal import DatagramSealer
 from laminar.errors import ProtocolError
 from laminar.shuffle import control, frames, inbound, window
 from laminar.shuffle.arrow import BatchDecoder
@@ -123,6 +131,71 @@ class TestPlantedBugs:
 
         monkeypatch.setattr(inbound.InboundSession, "on_frames", forgetful)
         assert isinstance(self.broken("inbound"), Broken)
+
+    def test_a_replayed_datagram_opens_again(self, monkeypatch):
+        monkeypatch.setattr(ReplayWindow, "see", lambda window, number: "new")
+        assert isinstance(self.broken("seal"), Broken)
+
+    def test_a_refused_datagram_leaves_a_trace(self, monkeypatch):
+        opened = DatagramSealer._decrypt
+
+        def remember(sealer, identity, life, number, *rest):
+            sealer._windows.put((life, "a"), ReplayWindow(8), 0.0)
+            return opened(sealer, identity, life, number, *rest)
+
+        monkeypatch.setattr(DatagramSealer, "_decrypt", remember)
+        assert "changed something" in str(self.broken("seal"))
+
+    def test_a_large_answer_to_a_stranger(self, monkeypatch):
+        monkeypatch.setattr(AddressProof, "allowed_bytes", lambda proof, source, now: sys.maxsize)
+        assert "unproven address" in str(self.broken("gossip"))
+
+    def test_any_cookie_proves_an_address(self, monkeypatch):
+        def prove(proof, source, cookie, now):
+            proof.on_proven(source, now)
+
+        monkeypatch.setattr(AddressProof, "prove", prove)
+        assert "has proven nothing" in str(self.broken("gossip"))
+
+    def test_a_life_that_nobody_can_outlive(self, monkeypatch):
+        monkeypatch.setattr(View, "believable", lambda *args: True)
+        assert "nobody can read" in str(self.broken("gossip"))
+
+    def test_a_slot_without_limits(self, monkeypatch):
+        monkeypatch.setattr(LaneDelta, "size_bytes", 0)
+        assert "a large slot" in str(self.broken("gossip"))
+
+    def test_others_write_to_a_nodes_own_slot(self, monkeypatch):
+        take = View.take
+
+        def forge(view, delta, now, listened):
+            own, view.own = view.own, None
+            take(view, delta, now, listened)
+            view.own = own
+
+        monkeypatch.setattr(View, "take", forge)
+        assert "own keys" in str(self.broken("gossip"))
+
+    def test_a_refusal_that_nobody_counts(self, monkeypatch):
+        on_datagram = GossipCore.on_datagram
+
+        def silently(node, source, datagram, now, rng):
+            answer = on_datagram(node, source, datagram, now, rng)
+            del node._view.drops["malformed"]
+            return answer
+
+        monkeypatch.setattr(GossipCore, "on_datagram", silently)
+        assert "malformed was counted as {}" in str(self.broken("gossip"))
+
+    def test_a_member_who_speaks_as_another(self, monkeypatch):
+        def believing(payload):
+            message = decode(payload)
+            if message.digests[0].node != "me":
+                message.digests[0] = message.digests[0]._replace(node="c")
+            return message
+
+        monkeypatch.setattr(gossip_core, "decode", believing)
+        assert "sender" in str(self.broken("gossip"))
 
 
 class TestMinimise:

@@ -20,8 +20,13 @@ DATAGRAMS = DatagramConfig(datagram_bytes_max=840)
 CHAOS_S = 50
 SETTLE_S = 25
 """After that many rounds without faults all views are equal."""
+DOUBLE_S = 40
+"""After that many more rounds only one is left of two nodes with one id."""
 FORGET_S = 60
 """After that many more nobody remembers those who are gone."""
+
+STALE_S = 15
+"""For so long what is still said of a node that is gone may pass for its life."""
 
 NAMES = ("n0", "n1", "n2", "n3", "n4")
 KEYS = ("shuffle:addr", "k0", "k1", "k2", "k3")
@@ -42,7 +47,11 @@ class Plan:
         self.left = set()
         self.restarts = 0
         self.old_clocks = 0
-        self.one_way = False
+        self.doubles = 0
+        self.taken = set()
+        """Those that stopped because another live node has their id."""
+        self.alive = {}
+        """When each was last seen alive."""
         for name in self.names:
             self._start(name)
 
@@ -51,9 +60,10 @@ class Plan:
             for _ in range(self.rng.randint(0, 3)):
                 self._act()
             self.world.run(1.0)
+            self._look_at_doubles()
             self.ledger.check()
         self._heal()
-        self.world.run(SETTLE_S)
+        self._settle()
         self.ledger.check()
         self.ledger.check_equal()
         if len(self.running) < len(self.names):
@@ -65,7 +75,13 @@ class Plan:
     @property
     def struck(self):
         """Which faults really struck, and how often."""
-        lives = {"restart": self.restarts, "old_clock": self.old_clocks, "leave": len(self.left)}
+        lives = {
+            "restart": self.restarts,
+            "old_clock": self.old_clocks,
+            "leave": len(self.left),
+            "double": self.doubles,
+            "taken": len(self.taken),
+        }
         return self.world.weather.struck + self.world.struck + type(self.world.struck)(lives)
 
     # -- what can happen ------------------------------------------------------------------------
@@ -75,7 +91,7 @@ class Plan:
             [self._write] * 8
             + [self._delete] * 4
             + [self._write_mortal, self._weather, self._pause, self._crash, self._restart]
-            + [self._cut, self._cut_one_way, self._join_again, self._leave]
+            + [self._cut, self._cut_one_way, self._join_again, self._leave, self._double]
         )
         self.rng.choice(actions)()
 
@@ -120,6 +136,13 @@ class Plan:
             self._end(node)
             self._start(node.node)
 
+    def _double(self):
+        """Another live node with the id of one that goes on, and no better clock."""
+        if self.running:
+            name = self._any().node
+            self._start(name, f"10.0.2.1:{len(self.ledger.lives)}")
+            self.doubles += 1
+
     def _cut(self):
         one, other = self._sides()
         self.world.weather.cut(one, other)
@@ -135,10 +158,52 @@ class Plan:
         self.world.weather.heal()
         self.world.weather.faults = DatagramFaults()
         for name in self.names[:2]:
-            if name not in self.running:
+            if name not in self.running or self.running[name].addr not in SEEDS:
                 self._start(name)
-        for node in self.running.values():
+        for node in list(self.world.nodes.values()):
             self.world.wake(node)
+
+    def _settle(self):
+        """Without faults, until all must agree."""
+        doubled = any(len(lives) > 1 for lives in self._lives().values())
+        for _ in range(SETTLE_S + DOUBLE_S * doubled):
+            self.world.run(1.0)
+            self._look_at_doubles()
+        for name, lives in self._lives().items():
+            assert len(lives) == 1, f"there are still {len(lives)} live nodes with the id {name}"
+
+    # -- two with one id ------------------------------------------------------------------------
+
+    def _lives(self):
+        """Those that run, by name."""
+        lives = {}
+        for node in self.world.nodes.values():
+            if node.running:
+                lives.setdefault(node.node, []).append(node)
+        return lives
+
+    def _look_at_doubles(self):
+        """Who stops had a double, and that one is the later."""
+        alive, now = self._lives(), self.world.now
+        for lives in alive.values():
+            self.alive.update({node.core: now for node in lives})
+        for addr, node in list(self.world.nodes.items()):
+            if node.core.error is None:
+                continue
+            name, core = node.node, node.core
+            others = [
+                other.incarnation
+                for other, when in self.alive.items()
+                if other is not core and other.node == name and when > now - STALE_S
+            ]
+            assert others, f"{name} stopped, and there is no other one"
+            assert core.incarnation < max(others), f"{name} at {addr} stopped, and is the later one"
+            self.taken.add(core)
+            del self.world.nodes[addr]
+            if self.running.get(name) is node:
+                del self.running[name]
+                if name in alive:
+                    self.running[name] = alive[name][0]
 
     # -- with what ------------------------------------------------------------------------------
 
@@ -161,18 +226,19 @@ class Plan:
         middle = self.rng.randint(1, max(1, len(addrs) - 1))
         return addrs[:middle], addrs[middle:]
 
-    def _start(self, name):
+    def _start(self, name, addr=None):
         index = self.names.index(name)
-        taken = index < len(SEEDS) and SEEDS[index] in self.world.nodes
-        if taken:
-            self._end(self.world.nodes[SEEDS[index]])
+        if addr is None and index < len(SEEDS):
+            addr = SEEDS[index]
+        if addr in self.world.nodes:
+            self._end(self.world.nodes[addr])
         before = any(life[0] == name for life in self.ledger.lives)
         offset = 0.0
         if before:
-            self.restarts += 1
+            self.restarts += name not in self.running
             offset = self.rng.choice([0.0, -3600.0]) + self.rng.random()
             self.old_clocks += offset < 0
-        addr = SEEDS[index] if index < len(SEEDS) else f"10.0.1.{index}:{len(self.ledger.lives)}"
+        addr = addr or f"10.0.1.{index}:{len(self.ledger.lives)}"
         self.running[name] = self.world.start(name, seeds=SEEDS, addr=addr, wall_offset_s=offset)
 
     def _end(self, node):

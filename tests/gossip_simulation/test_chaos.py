@@ -31,7 +31,7 @@ def test_every_fault_struck():
     """Of the seeds above; of a few, if this runs alone."""
     if not struck:
         test_bad_days_end_well(0)
-    lives = {"crash", "restart", "old_clock", "pause", "leave"}
+    lives = {"crash", "restart", "old_clock", "pause", "leave", "double", "taken"}
     assert {fault: struck[fault] for fault in {*FAULTS, *lives} if struck[fault] < 10} == {}
 
 

@@ -3,9 +3,11 @@
 import pytest
 
 from laminar.cluster.gossip.codec import MessageWriter
+from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.identity import Identity, Verdict
 from laminar.cluster.gossip.lane import Lane
 from laminar.cluster.gossip.view import View
+from laminar.errors import NodeIdTakenError
 from tests.gossip_simulation.plan import Plan
 
 SEEDS_MAX = 60
@@ -78,6 +80,43 @@ def a_new_life_inherits(monkeypatch):
     monkeypatch.setattr(View, "_meet", inherit)
 
 
+def neither_of_two_stops(monkeypatch):
+    """A node outbids a double for ever."""
+    hear = Identity.hear
+
+    def never_yield(*args):
+        return Verdict.NOTHING if (verdict := hear(*args)) is Verdict.YIELD else verdict
+
+    monkeypatch.setattr(Identity, "hear", never_yield)
+
+
+def the_later_of_two_stops(monkeypatch):
+    """A node that hears of an older life that goes on takes itself for the double."""
+    hear_of_self = GossipCore._hear_of_self
+
+    def yield_to_older(core, digest, teller, now, rng):
+        hear_of_self(core, digest, teller, now, rng)
+        before = beats.setdefault(core, (0, digest.heartbeat))
+        if digest.incarnation < core.incarnation and digest.heartbeat > before[1]:
+            beats[core] = (before[0] + 1, digest.heartbeat)
+            if before[0] > 8:
+                core.error = NodeIdTakenError("planted")
+
+    beats = {}
+    monkeypatch.setattr(GossipCore, "_hear_of_self", yield_to_older)
+
+
+def rumours_pass_for_a_double(monkeypatch):
+    """A node that hears of a later life stops, whether that lives or not."""
+    hear = Identity.hear
+
+    def yield_at_once(identity, claimed, heartbeat, round_):
+        hear(identity, claimed, heartbeat, round_)
+        return Verdict.YIELD
+
+    monkeypatch.setattr(Identity, "hear", yield_at_once)
+
+
 BUGS = [
     gaps_are_taken,
     a_cut_delta_claims_to_be_whole,
@@ -85,14 +124,24 @@ BUGS = [
     ghosts_are_believed,
     old_lives_are_not_outbid,
     a_new_life_inherits,
+    neither_of_two_stops,
+    the_later_of_two_stops,
+    rumours_pass_for_a_double,
 ]
+
+
+SIGNS = {
+    neither_of_two_stops: "still 2 live nodes with the id",
+    the_later_of_two_stops: "stopped, and is the later one",
+    rumours_pass_for_a_double: "stopped, and there is no other one",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plant", BUGS, ids=[bug.__name__ for bug in BUGS])
 def test_a_planted_bug_is_caught(monkeypatch, plant):
     plant(monkeypatch)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=SIGNS.get(plant)):
         run_until_something_is_wrong()
 
 

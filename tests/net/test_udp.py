@@ -71,6 +71,23 @@ async def test_what_the_system_refuses_is_told_and_the_socket_goes_on(pair):
 
 
 @limited
+async def test_ipv6_has_brackets():
+    network = UdpNetwork()
+    try:
+        one, other = await network.bind("[::1]:0"), await network.bind("[::1]:0")
+    except StreamBrokenError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    await one.send_to(other.local_addr, b"hello")
+    source, datagram = await other.receive()
+    assert (source, datagram) == (one.local_addr, b"hello")
+    assert source.startswith("[::1]:")
+    with pytest.raises(StreamBrokenError, match="IP version"):
+        await one.send_to("127.0.0.1:4000", b"x")
+    one.close()
+    other.close()
+
+
+@limited
 @pytest.mark.parametrize("addr", ["localhost:4000", "nonsense", "1.2.3.4:x", ":1"])
 async def test_a_name_is_never_looked_up_while_sending(pair, addr):
     with pytest.raises(StreamBrokenError, match="no numeric address"):

@@ -20,10 +20,8 @@ from laminar.cluster.amplification import AddressProof
 from laminar.cluster.gossip.codec import (
     BASE_BYTES,
     DIGEST_BYTES_MAX,
-    ITEM_OVERHEAD_BYTES,
     NODE_BYTES_MAX,
     decode,
-    delta_overhead_bytes,
 )
 from laminar.cluster.gossip.exchange import Exchange, Outgoing
 from laminar.cluster.gossip.identity import Identity, Verdict
@@ -75,7 +73,10 @@ class GossipCore:
         """Why this node has stopped, once it has."""
         self.lateness = Lateness(now, config.interval_s)
         self._own = Slot(node, incarnation, 0, Liveness(now, config.interval_s))
-        self._view = View(config, self._own, wall_ns, now)
+        # What is left of a datagram of the node with the longest name for one delta of one item.
+        stranger = NODE_BYTES_MAX - 2 - len(node)
+        room = sealer.payload_bytes_max - stranger - BASE_BYTES - DIGEST_BYTES_MAX
+        self._view = View(config, self._own, room, wall_ns, now)
         self._suspicion = Suspicion(config, self._view, self.lateness)
         self._identity = Identity()
         self._proof = proof
@@ -86,9 +87,7 @@ class GossipCore:
         self._told: set[NodeId] = set()
         self._seeds: tuple[str, ...] = ()
         self._received: Counter[str] = Counter()
-        overhead = BASE_BYTES + DIGEST_BYTES_MAX + delta_overhead_bytes(node) + ITEM_OVERHEAD_BYTES
-        stranger = NODE_BYTES_MAX - 2 - len(node)
-        self.entry_bytes_max = sealer.payload_bytes_max - stranger - overhead
+        self.entry_bytes_max = self._view.entry_bytes_max(node)
         """Most bytes of a key and its value together: they must fit a datagram of any node."""
         if self.value_bytes_max < 1:
             raise ConfigError(
@@ -138,7 +137,8 @@ class GossipCore:
                 f"there is no room for the KV key {key!r}: this node has {self._own.keys} of at "
                 f"most {config.keys_max} keys (keys_max), those deleted lately included"
             )
-        if self._own.size_bytes + size > config.slot_bytes_max:
+        replaced = 0 if old is None else len(key.encode()) + len((old.value or "").encode())
+        if self._own.size_bytes - replaced + size > config.slot_bytes_max:
             raise ConfigError(
                 f"there is no room for the KV key {key!r}: this node's keys have "
                 f"{self._own.size_bytes} of at most {config.slot_bytes_max} bytes (slot_bytes_max)"
@@ -163,14 +163,13 @@ class GossipCore:
     def leave(self, now: float) -> None:
         """Say goodbye. Go on ticking until :attr:`farewells` are enough."""
         if self._own.state is not MemberState.LEFT:
-            self._told.clear()
             self._view.write(LEFT_KEY, "1", now, None)
             self._view.become(self._own, MemberState.LEFT, self.lateness.listened(now))
 
     @property
     def farewells(self) -> int:
         """How many nodes are known to have heard the goodbye."""
-        return len(self._told) if self._own.state is MemberState.LEFT else 0
+        return len(self._told)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -293,7 +292,8 @@ class GossipCore:
             view.become(self._own, MemberState.ALIVE, listened)
         answer = self._exchange.answer(source, message)
         for grave in message.graves:
-            if grave.node == self.node and grave.incarnation >= self.incarnation:
+            mine = grave.node == self.node and grave.incarnation >= self.incarnation
+            if mine and self._is_believable(grave.incarnation, now):
                 self._renew(rng, grave.incarnation)
         for index, digest in enumerate(message.digests):
             if digest.node == self.node:
@@ -333,10 +333,9 @@ class GossipCore:
             if self._is_foreign(digest):
                 self._renew(rng)
             elif digest.priority_max == own.priority.max_version:
-                self._told.add(teller)
+                self._hear_farewell(teller)
             return
-        if not self._view.believable(digest.incarnation, own.incarnation, now):
-            self._view.drops["incarnation"] += 1
+        if not self._is_believable(digest.incarnation, now):
             return
         verdict = self._identity.hear(digest.incarnation, digest.heartbeat, self._round)
         if verdict is Verdict.RENEW:
@@ -347,6 +346,19 @@ class GossipCore:
                 f"is {digest.incarnation}, this one's {own.incarnation}, so this one stops. Give "
                 f"each node an id of its own, or stop the other one first"
             )
+
+    def _hear_farewell(self, teller: NodeId) -> None:
+        """``teller`` knows all of this node's priority lane, and so its goodbye if there is one."""
+        # A holder of the key may take any number of names.
+        if self._own.state is MemberState.LEFT and len(self._told) < self._config.nodes_max:
+            self._told.add(teller)
+
+    def _is_believable(self, claimed: Incarnation, now: float) -> bool:
+        """Whether this node may have to outbid ``claimed``; else that is counted."""
+        if self._view.believable(claimed, self.incarnation, now):
+            return True
+        self._view.drops["incarnation"] += 1
+        return False
 
     def _renew(self, rng: Random, claimed: int = 0) -> None:
         """Take an incarnation above all that are claimed.

@@ -6,8 +6,9 @@ or has a double: a second process under its name. In the first two cases it take
 incarnation still. The double differs from them in that its heartbeat goes on.
 
 - A node that has just started takes the higher number at once: it is the later of two.
-- One that is settled watches the claim. When its heartbeat still grows after
-  ``CLAIM_ROUNDS``, it is alive, came later, and has the name. When it does not, it was not.
+- One that is settled watches the claim. When its heartbeat still grows after ``CLAIM_ROUNDS``,
+  and has grown in ``CLAIM_BEATS`` of them, it is alive, came later, and has the name: some who
+  tell of it late do not make it live. When it grows no more, it is outbid.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ SETTLED_ROUNDS: Final = 20
 
 CLAIM_ROUNDS: Final = 8
 """How long a claim's heartbeat has to grow, or to rest."""
+
+CLAIM_BEATS: Final = 4
+"""In how many of these rounds it has to have grown at least."""
 
 
 class Verdict(Enum):
@@ -48,18 +52,21 @@ class Identity:
         self._heartbeat = 0
         self._first: int | None = None
         self._grown = 0
+        self._beats = 0
+        """In how many rounds it grew since it was first heard of."""
 
     def hear(self, claimed: Incarnation, heartbeat: int, round_: int) -> Verdict:
         """The node is said to have that incarnation and heartbeat, both not issued by it."""
         if self._first is None:
             self._first = self._grown = round_
-            self.claimed, self._heartbeat = claimed, heartbeat
+            self.claimed, self._heartbeat, self._beats = claimed, heartbeat, 0
         elif (claimed, heartbeat) > (self.claimed, self._heartbeat):
             self.claimed, self._heartbeat = claimed, heartbeat
+            self._beats += round_ > self._grown
             self._grown = round_
         if round_ < SETTLED_ROUNDS:
             return self._settle()
-        if self._grown - self._first >= CLAIM_ROUNDS:
+        if self._grown - self._first >= CLAIM_ROUNDS and self._beats >= CLAIM_BEATS:
             return Verdict.YIELD
         return Verdict.NOTHING
 

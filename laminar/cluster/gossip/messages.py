@@ -68,6 +68,11 @@ class Item(NamedTuple):
     ttl_ms: int | None = None
     """How long the key has yet to live; ``None``: until it is deleted."""
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of key and value, as UTF-8."""
+        return len(self.key.encode()) + len((self.value or "").encode())
+
 
 class LaneDelta(NamedTuple):
     """All that changed in a lane in the versions ``start < version <= end``, and no more."""
@@ -85,7 +90,12 @@ class LaneDelta(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """Bytes of its keys and values, as UTF-8."""
-        return sum(len(item.key.encode()) + len((item.value or "").encode()) for item in self.items)
+        return sum(item.size_bytes for item in self.items)
+
+    @property
+    def item_bytes_max(self) -> int:
+        """Bytes of the largest key and its value."""
+        return max((item.size_bytes for item in self.items), default=0)
 
 
 class Grave(NamedTuple):

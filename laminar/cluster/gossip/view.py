@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from random import Random
 from typing import TypeAlias
 
-from laminar.cluster.gossip.codec import NUMBER_MAX
+from laminar.cluster.gossip.codec import (
+    ITEM_OVERHEAD_BYTES,
+    NUMBER_MAX,
+    delta_overhead_bytes,
+)
 from laminar.cluster.gossip.lane import NEVER, Change, Lane
 from laminar.cluster.gossip.liveness import Liveness
 from laminar.cluster.gossip.member import Member, MemberState
-from laminar.cluster.gossip.messages import Digest, Grave, LaneDelta
+from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest, Grave, LaneDelta
 from laminar.cluster.gossip.rotation import Rotation
 from laminar.cluster.gossip.slot import RESERVED_PREFIX, Slot
 from laminar.cluster.kv import KvEvent
@@ -39,7 +43,10 @@ class View:
     nobody listens; see :class:`~laminar.cluster.gossip.liveness.Lateness`.
     """
 
-    def __init__(self, config: GossipConfig, own: Slot, wall_ns: int, now: float) -> None:
+    def __init__(
+        self, config: GossipConfig, own: Slot, room_bytes: int, wall_ns: int, now: float
+    ) -> None:
+        """``room_bytes`` are left in a datagram of any node for a delta of one item."""
         self.own = own
         self.slots: dict[NodeId, Slot] = {own.node: own}
         self.graves: OrderedDict[NodeId, tuple[Incarnation, int]] = OrderedDict()
@@ -51,6 +58,7 @@ class View:
         self.expected_s = 2 * config.interval_s
         """How often a sign of life of a node that was just heard of is expected."""
         self._config = config
+        self._room_bytes = room_bytes
         self._events: list[Event] = [own.member]
         self._wall_ns = wall_ns - round(now * 1e9)
         self._mortals: set[NodeId] = set()
@@ -131,6 +139,10 @@ class View:
 
     # -- news -----------------------------------------------------------------------------------
 
+    def entry_bytes_max(self, node: NodeId) -> int:
+        """Most bytes that a key of ``node`` and its value may have: each must fit a datagram."""
+        return self._room_bytes - delta_overhead_bytes(node) - ITEM_OVERHEAD_BYTES
+
     def believable(self, incarnation: Incarnation, known: int, now: float) -> bool:
         """Whether an incarnation is not further ahead than any clock may be.
 
@@ -165,6 +177,15 @@ class View:
         lane = slot.lane(delta.lane)
         if not lane.accepts(delta):
             self.drops["repeated" if delta.end <= lane.max_version else "gap"] += 1
+            return
+        if delta.item_bytes_max > self.entry_bytes_max(delta.node):
+            # It could not be given on, and would hold up all that is to be said behind it.
+            self.drops["large"] += 1
+            return
+        other = slot.lane(BULK if delta.lane == PRIORITY else PRIORITY)
+        if any(other.entry(item.key) is not None for item in delta.items):
+            # An owner has each key in one lane; a liar's would read as two things at once.
+            self.drops["lane"] += 1
             return
         # Twice what an owner may have: a copy that begins anew keeps the old one meanwhile.
         if (

@@ -3,6 +3,7 @@
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from laminar.cluster.gossip.agent import GossipAgent
@@ -14,6 +15,7 @@ from laminar.net.udp import UdpNetwork
 from tests.wiring import eventually, free_addr, limited
 
 QUICK = GossipConfig(interval_s=0.01)
+SEARCHING = GossipConfig(interval_s=0.01, resolve_interval_s=0.02, leave_timeout_s=0.01)
 KEY = bytes(range(32))
 
 
@@ -146,25 +148,97 @@ async def test_the_later_of_two_with_one_id_stays():
             assert second.incarnation > first.incarnation
 
 
+class Names(UdpNetwork):
+    """A network in which one name stands for whatever a test says."""
+
+    def __init__(self, *answers):
+        self.answers = answers
+        self.asked = 0
+
+    async def resolve(self, addr):
+        assert addr == "seed.example:1"
+        self.asked += 1
+        if not self.answers:
+            raise StreamBrokenError("no such name")
+        return list(self.answers)
+
+    def agent(self, name, config=SEARCHING):
+        seeds = ["seed.example:1"]
+        return GossipAgent(name, "127.0.0.1:0", seeds=seeds, config=config, network=self)
+
+
 @limited
-async def test_seeds_are_looked_up_again_while_nobody_is_there():
-    class Changing(UdpNetwork):
-        answers = ()
+@pytest.mark.parametrize("known", [False, True], ids=["no_such_name", "nobody_there"])
+async def test_seeds_are_looked_up_again_while_nobody_is_there(known):
+    network = Names(*([free_addr()] if known else []))
+    async with agents("a") as (a,), network.agent("b") as b:
+        await eventually(lambda: network.asked > 3 and b.statistics().rounds > 3)
+        assert states(b) == {"b": MemberState.JOINING}
+        assert (b.network_errors.get("resolve", 0) > 2) is not known
+        network.answers = (a.local_addr,)
+        await eventually(lambda: states(b).get("a") is states(b)["b"] is MemberState.ALIVE)
 
-        async def resolve(self, addr):
-            if not self.answers:
-                raise StreamBrokenError("no such name")
-            return list(self.answers)
 
-    network = Changing()
-    config = GossipConfig(interval_s=0.01, resolve_interval_s=0.02)
+@limited
+async def test_of_several_addresses_of_a_name_one_that_answers_is_enough():
     async with agents("a") as (a,):
-        b = GossipAgent("b", "127.0.0.1:0", seeds=["seed:1"], config=config, network=network)
-        async with b:
-            await eventually(lambda: b.network_errors.get("resolve", 0) > 2)
-            assert states(b) == {"b": MemberState.JOINING}
-            network.answers = (a.local_addr,)
+        network = Names("[::1]:1", free_addr(), a.local_addr)
+        async with network.agent("b") as b:
             await eventually(lambda: states(b).get("a") is MemberState.ALIVE)
+            # All were looked up when it began; as it is not alone, they are not again.
+            asked, rounds = network.asked, b.statistics().rounds
+            await eventually(lambda: b.statistics().rounds > rounds + 10)
+            assert network.asked == asked
+
+
+@limited
+async def test_a_seed_that_moved_is_found_when_all_others_are_gone():
+    deaf = Deaf()
+    first = GossipAgent("a", "127.0.0.1:0", config=SEARCHING, network=deaf)
+    async with GossipAgent("c", "127.0.0.1:0", config=SEARCHING) as c, first:
+        network = Names(first.local_addr)
+        async with network.agent("b") as b:
+            await eventually(lambda: states(b).get("a") is MemberState.ALIVE)
+            deaf.silent, network.answers = True, (c.local_addr,)
+            await eventually(lambda: states(b).get("c") is MemberState.ALIVE)
+            assert states(b)["a"] is MemberState.DEAD
+
+
+class Lossy(Deaf):
+    """A network in which every other datagram is lost on its way out."""
+
+    sent = lost = 0
+
+    async def send_to(self, addr, datagram):
+        self.sent += 1
+        if self.sent % 2:
+            self.lost += 1
+        else:
+            await super().send_to(addr, datagram)
+
+
+@limited
+async def test_it_works_over_ipv6_where_datagrams_are_lost():
+    networks = [Lossy(), Lossy()]
+    async with AsyncExitStack() as stack:
+        started = []
+        for name, network in zip("ab", networks, strict=True):
+            seeds = [started[0].local_addr] if started else []
+            try:
+                agent = GossipAgent(name, "[::1]:0", seeds=seeds, config=QUICK, network=network)
+                started.append(await stack.enter_async_context(agent))
+            except StreamBrokenError as error:
+                pytest.skip(f"no IPv6 here: {error}")
+        a, b = started
+        await a.kv.write("shuffle:addr", "[::1]:4000")
+        await eventually(lambda: states(a) == states(b) == dict.fromkeys("ab", MemberState.ALIVE))
+        await eventually(lambda: b.members()["a"].addr == a.local_addr)
+        assert a.local_addr.startswith("[::1]:")
+        with anyio.fail_after(5):
+            while await b.kv.read_from("a", "shuffle:addr") != "[::1]:4000":
+                await anyio.lowlevel.checkpoint()
+        assert all(network.lost > 0 for network in networks)
+        assert a.network_errors == b.network_errors == {}
 
 
 @limited

@@ -8,7 +8,7 @@ from laminar.cluster.amplification import SECRET_BYTES, AddressProof
 from laminar.cluster.gossip.codec import NUMBER_MAX, MessageWriter, decode
 from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.member import MemberState
-from laminar.cluster.gossip.messages import Digest, Item, Kind, LaneDelta
+from laminar.cluster.gossip.messages import Digest, Grave, Item, Kind, LaneDelta
 from laminar.cluster.kv import KEY_LENGTH_MAX, KvEvent
 from laminar.cluster.seal import LIFE_BYTES, DatagramSealer
 from laminar.config import DatagramConfig, GossipConfig
@@ -32,12 +32,14 @@ class Peer:
         self.heartbeat += 1
         return Digest(NodeId(self.name), incarnation, self.heartbeat, *versions)
 
-    def say(self, kind, *digests, deltas=(), echo=b"", own=None, size=0):
+    def say(self, kind, *digests, deltas=(), graves=(), echo=b"", own=None, size=0):
         writer = MessageWriter(kind, b"c" * 8, echo, own or self.digest(), 10_000)
         for digest in digests:
             assert writer.add_digest(digest)
         for delta in deltas:
             assert writer.add_delta(delta) is None
+        for grave in graves:
+            assert writer.add_grave(grave)
         writer.pad(size)
         return self.sealer.seal(writer.finish())
 
@@ -134,6 +136,49 @@ def test_a_node_has_so_many_keys_and_bytes():
     assert node.core.scan("", NOW) == {"n": {"k1": "v", "k2": "w"}}
 
 
+def test_what_is_refused_is_said_and_nothing_is_written():
+    node = Node()
+    node.core.write("k", "old", NOW)
+    node.core.take_events()
+    before, most = node.core._own.digest, node.core.entry_bytes_max
+    with pytest.raises(ConfigError) as refusal:
+        node.core.write("k", "v" * 1200, NOW)
+    assert str(refusal.value) == (
+        f"the KV key 'k' and its value have 1201 bytes; what is gossiped must fit one datagram: at "
+        f"most {most} bytes together, and 256 for the key. Publish where to get it instead"
+    )
+    assert node.core._own.digest == before
+    assert node.core.take_events() == []
+    assert node.core.read("n", "k", NOW) == "old"
+
+
+def test_what_is_there_can_be_changed_at_the_limit():
+    limits = GossipConfig(keys_max=4, slot_bytes_max=1000)
+    node, peer = Node(limits), Peer()
+    taken = node.core._own.size_bytes
+    node.core.write("a", "1" * 499, NOW)
+    node.core.write("b", "1" * (500 - taken - 1), NOW)
+    assert node.core._own.size_bytes == 1000
+    for key in ("c", "shuffle:addr"):
+        with pytest.raises(ConfigError, match="1000 of at most 1000 bytes"):
+            node.core.write(key, "", NOW)
+    node.core.write("a", "2" * 499, NOW)
+    with pytest.raises(ConfigError, match="slot_bytes_max"):
+        node.core.write("a", "3" * 500, NOW)
+    # Those who copy it have room for the old and the new.
+    prove(node, peer)
+    other = Node(limits, "other", WALL_NS + 1)
+    teller = Peer("n", "10.0.0.1:1")
+    for answer in node.hear(peer, peer.say(Kind.SYN, Digest(NodeId("n"), WALL_NS, 0, 0, 0, 0, 0))):
+        other.hear(teller, answer.datagram)
+    assert other.core.read("n", "a", NOW) == "2" * 499
+    assert other.drops == {}
+    node.core.delete("b", NOW)
+    node.core.write("c", "4" * 100, NOW)
+    with pytest.raises(ConfigError, match="4 of at most 4 keys"):
+        node.core.write("d", "", NOW)
+
+
 def test_datagrams_must_have_room_for_keys():
     sealer = DatagramSealer("test", NodeId("n"), bytes(12), None, DatagramConfig(512))
     proof = AddressProof(bytes(SECRET_BYTES))
@@ -201,6 +246,45 @@ def test_a_slot_that_grows_without_end_is_cut_off():
     assert node.drops["full"] == 1
 
 
+def test_what_could_not_be_given_on_is_not_taken():
+    """It would stand in the way of all that is to be said behind it."""
+    node, peer, other = Node(), Peer(), Peer("q", "10.0.0.3:1")
+    prove(node, peer)
+    prove(node, other)
+    large = Item("k", 1, "v" * node.core.entry_bytes_max)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", 0, 1, large, lane=0)]))
+    assert node.drops == {"large": 1}
+    node.hear(other, other.say(Kind.DELTA, deltas=[delta_of("q", 0, 1, Item("k", 1, "v"))]))
+    asked = [Digest(NodeId(name), WALL_NS, 0, 0, 0, 0, 0) for name in "pq"]
+    answers = node.hear(peer, peer.say(Kind.SYN, *asked))
+    told = [delta for answer in answers for delta in peer.hear(answer.datagram)[1].deltas]
+    assert [delta.node for delta in told if delta.items] == ["q"]
+
+
+def test_a_key_is_in_one_lane_of_a_slot():
+    node, peer = Node(), Peer()
+    for lane, value in ((1, "bulk"), (0, "first")):
+        item = Item("k", 1, value)
+        node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", 0, 1, item, lane=lane)]))
+    assert node.drops == {"lane": 1}
+    assert node.core.read("p", "k", NOW) == node.core.scan("", NOW)["p"]["k"] == "bulk"
+
+
+def test_farewells_are_counted_once_there_is_one_and_up_to_a_limit():
+    node = Node(GossipConfig(nodes_max=3))
+
+    def all_heard():
+        for number in range(10):
+            peer = Peer(f"x{number}")
+            node.hear(peer, peer.say(Kind.ACK, node.core._own.digest))
+        return node.core.farewells
+
+    assert all_heard() == 0
+    assert len(node.core._told) == 0
+    node.core.leave(node.now)
+    assert all_heard() == 3
+
+
 # -- lies ---------------------------------------------------------------------------------------
 
 
@@ -245,9 +329,10 @@ def test_an_incarnation_from_the_far_future_is_not_believed():
     far = WALL_NS + round(2 * 86_400e9)
     node.hear(peer, peer.say(Kind.SYN, Digest(NodeId("x"), far, 0, 0, 0, 0, 0)))
     node.hear(peer, peer.say(Kind.SYN, Digest(NodeId("n"), far, 0, 0, 0, 0, 0)))
+    node.hear(peer, peer.say(Kind.SYN, graves=[Grave(NodeId("n"), NUMBER_MAX)]))
     assert set(node.core.members()) == {"n", "p"}
     assert node.core.incarnation == WALL_NS
-    assert node.drops == {"incarnation": 2}
+    assert node.drops == {"incarnation": 3}
 
 
 # -- lives --------------------------------------------------------------------------------------

@@ -38,6 +38,14 @@ def test_a_claim_that_rests_is_outbid():
     assert identity.tick(SETTLED_ROUNDS + 2 * CLAIM_ROUNDS) is Verdict.NOTHING
 
 
+def test_a_claim_that_is_told_of_late_now_and_then_is_no_life():
+    """Say by one that was cut off from who had the name, and is not any more."""
+    identity = Identity()
+    for beat, round_ in enumerate(range(SETTLED_ROUNDS, SETTLED_ROUNDS + 20, 7)):
+        assert identity.hear(9, beat, round_) is Verdict.NOTHING
+    assert identity.tick(round_ + CLAIM_ROUNDS) is Verdict.RENEW
+
+
 def test_stale_news_of_several_tellers_is_not_life():
     """Each knows another heartbeat of the last life, but all are soon told."""
     identity = Identity()
