@@ -273,6 +273,24 @@ def mutations(rng, datagrams):
             yield bytes(data)
 
 
+def test_an_answer_is_sealed_with_the_key_of_the_question():
+    """Who has not the new key yet can still ask, and understands what it is told."""
+    late, ahead, other = sealer("late", (OTHER,)), sealer("ahead", (KEY, OTHER)), "192.0.2.2:1"
+    ahead.open(late.seal(b"question"), SOURCE, 0.0)
+    assert late.open(ahead.seal(b"answer", SOURCE), other, 0.0).payload == b"answer"
+    assert refused(late, ahead.seal(b"to somebody else", other)) == "key"
+    ahead.open(sealer("b").seal(b"x"), SOURCE, 0.0)
+    assert refused(late, ahead.seal(b"to who has it", SOURCE)) == "key"
+
+
+def test_no_answer_is_sealed_with_a_key_that_is_gone():
+    ring = Keyring([KEY, OTHER])
+    ahead = DatagramSealer("laminar", "a", bytes(LIFE_BYTES), ring)
+    ahead.open(sealer("late", (OTHER,)).seal(b"question"), SOURCE, 0.0)
+    ring.remove(key_id(OTHER))
+    assert sealer("b").open(ahead.seal(b"answer", SOURCE), SOURCE, 0.0).payload == b"answer"
+
+
 @pytest.mark.parametrize("keys", [(KEY,), ()])
 def test_a_hundred_thousand_bad_datagrams_change_nothing(keys):
     rng = random.Random(4)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from laminar.cluster import keyring_file
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
 from laminar.cluster.memory import InMemoryKv
@@ -17,6 +18,7 @@ from laminar.config import GossipConfig, ShuffleConfig
 from laminar.errors import (
     ClosedError,
     ConfigError,
+    HandshakeRefusedError,
     NodeIdTakenError,
     PeerLostError,
     PeerRestartedError,
@@ -28,6 +30,7 @@ from laminar.node.node import Node
 from laminar.shuffle.hash_partitioner import HashPartitioner
 from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import Data
+from laminar.shuffle.sender import ShuffleSender
 from tests.wiring import eventually, free_addr, limited, numbered, rows_of
 
 QUICK = GossipConfig(interval_s=0.02, leave_timeout_s=0.2)
@@ -63,6 +66,46 @@ async def test_one_seed_is_enough_to_send_to_all():
         for node in nodes:
             others = ids - {node.id}
             assert {(await node.receiver.recv())[0] for _ in others} == others
+
+
+@limited
+async def test_a_key_is_replaced_for_data_and_gossip_at_once(tmp_path):
+    old = keyring_file.create(tmp_path / "a")
+    for name in "bc":
+        keyring_file.save(tmp_path / name, old)
+
+    def node(name, *seeds):
+        return Node(config_of(name, *seeds, keys_file=str(tmp_path / name)))
+
+    async with node("a") as a, node("b", a.local_addr) as b:
+        await a.ready(2)
+        await a.sender.send_to("b", Data(numbered(0, 3)))
+        assert (await b.receiver.recv())[0] == "a"
+        await b.gossip.rotate_key()
+        new = keyring_file.load(tmp_path / "a")
+        assert new.keys == keyring_file.load(tmp_path / "b").keys != old.keys
+        await a.sender.send_to("b", Data(numbered(0, 3)))  # on the connection that there was
+        assert (await b.receiver.recv())[0] == "a"
+        await b.sender.send_to("a", Data(numbered(0, 3)))  # on a new one
+        assert (await a.receiver.recv())[0] == "b"
+        stranger = ShuffleSender("c", keyring=old)
+        with pytest.raises(HandshakeRefusedError):
+            async with stranger:
+                stranger.register_peer("b", b.local_addr)
+                await stranger.send_to("b", Data(numbered(0, 3)))
+                await stranger.flush()
+        keyring_file.save(tmp_path / "c", new)
+        async with node("c", a.local_addr) as c:
+            assert await c.ready(3) == ["a", "b", "c"]
+            await c.sender.send_to("b", Data(numbered(0, 3)))
+            assert (await b.receiver.recv())[0] == "c"
+
+
+@limited
+async def test_only_gossip_replaces_keys():
+    async with Node(config_of("a", gossip=QUICK, peers={"b": "127.0.0.1:1"})) as node:
+        with pytest.raises(ConfigError, match="does not gossip"):
+            node.gossip.key_reports()
 
 
 @limited

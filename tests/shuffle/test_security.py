@@ -10,6 +10,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from laminar.cluster.keyring import Keyring, key_id
 from laminar.errors import (
     ConfigError,
     HandshakeRefusedError,
@@ -118,6 +119,67 @@ async def test_a_key_is_replaced_without_a_stop(mine, yours):
     async with pair(replace(QUICK, keys=mine), replace(QUICK, keys=yours)) as (sender, receiver):
         await sender.send_to("b", End())
         assert (await receiver.recv())[1] == End()
+
+
+@limited
+async def test_a_shared_ring_counts_for_the_next_connection():
+    """A connection made before a key is replaced goes on; those after it need the new one."""
+    mine, yours = Keyring([OLD]), Keyring([OLD])
+    async with ShuffleReceiver.bind("b", config=QUICK, keyring=yours) as receiver:
+        proxy = Proxy(receiver.local_addr)
+        async with proxy.running(), ShuffleSender("a", config=QUICK, keyring=mine) as sender:
+            sender.register_peer("b", proxy.addr)
+
+            async def flush(cut):
+                if cut:
+                    proxy.cut()
+                await sender.send_to("b", Watermark(1))
+                await sender.flush()
+                return sender.statistics().peers["b"].connections
+
+            assert await flush(cut=False) == 1
+            for step in (
+                lambda ring: ring.install(NEW),
+                lambda ring: ring.use(key_id(NEW)),
+                lambda ring: ring.remove(key_id(OLD)),
+            ):
+                step(yours)  # the receiver is ahead of the sender for a while
+                before = sender.statistics().peers["b"].connections
+                if len(yours.keys) > 1:
+                    assert await flush(cut=True) == before + 1
+                step(mine)
+                assert await flush(cut=True) > before
+            assert await flush(cut=False) == sender.statistics().peers["b"].connections
+            yours.install(OLD)
+            yours.use(key_id(OLD))
+            yours.remove(key_id(NEW))
+            before = sender.statistics().peers["b"].connections
+            assert await flush(cut=False) == before  # what is connected stays so
+            assert receiver.statistics().drops == {}
+            proxy.cut()
+            await sender.send_to("b", Watermark(1))
+            with pytest.raises(HandshakeRefusedError, match="no key that is valid here"):
+                await sender.flush()
+            assert receiver.statistics().drops == {"key": 1}
+
+
+@limited
+async def test_a_shared_ring_takes_the_place_of_the_keys_in_the_config():
+    config = replace(QUICK, keys=(OLD,))
+    ring = Keyring([NEW])
+    async with (
+        ShuffleReceiver.bind("b", "0.0.0.0:0", config=config, keyring=ring) as receiver,
+        ShuffleSender("a", config=replace(QUICK, keys=(NEW,))) as sender,
+    ):
+        assert not receiver.config.validates_values
+        port = receiver.local_addr.rpartition(":")[2]
+        sender.register_peer("b", f"127.0.0.1:{port}")
+        await sender.send_to("b", End())
+        assert (await receiver.recv())[1] == End()
+    async with ShuffleReceiver.bind("b", "0.0.0.0:0", config=QUICK, keyring=ring) as receiver:
+        assert not receiver.config.validates_values
+    full = replace(QUICK, validate="full")
+    assert ShuffleReceiver.bind("b", config=full, keyring=ring).config.validates_values
 
 
 @limited

@@ -116,7 +116,7 @@ def test_an_order_that_contradicts_itself_is_refused():
         REPORT + "x" * 80,
         REPORT.replace(" 2 ", " 4 "),
         REPORT.replace(",", ", "),
-        REPORT.replace("no room", "") + " ",
+        REPORT.replace("no room", ""),
         "7 0000000000000009 2 " + ",".join(["00000000"] * 9),
     ],
 )
