@@ -41,7 +41,10 @@ class NodeConfig:
     """Find the others in etcd (extra ``etcd``) instead of by gossip."""
 
     keys_file: str | None = None
-    """A file of the keys that the nodes share, for data and gossip; see ``ShuffleConfig.keys``."""
+    """A file of the keys that the nodes share, for data and gossip, which only its owner may read.
+
+    It is written anew when a key is replaced; see :mod:`laminar.cluster.keyring_file`.
+    """
 
     state_file: str | None = None
     """Where the node remembers its incarnation, so that its next life is newer in any case."""

@@ -38,7 +38,9 @@ async def test_workers_report_where_they_listen_and_leave_when_let_go():
 
 async def test_the_key_of_a_run_is_for_its_workers_only(monkeypatch):
     """Others on this machine can read command lines, and some can read environments."""
-    monkeypatch.setattr(crew_module.secrets, "token_hex", lambda size: "5ec2e7" * size)
+    monkeypatch.setattr(
+        crew_module.secrets, "token_hex", lambda size: ("5ec2e7" * size)[: 2 * size]
+    )
     async with hire(1, LIMIT, "00ff") as crew:
         member, ready = await crew.news.receive()
         process = psutil.Process(member.process.pid)
