@@ -94,10 +94,10 @@ class NodeIdTakenError(LocalError):
 class RemoteError(LaminarError):
     """The peer, or the network on the way to it, is to blame."""
 
-    def __init__(self, *args: object, peer: str | None = None) -> None:
+    def __init__(self, *args: object, peer: str = "") -> None:
         super().__init__(*args)
         self.peer = peer
-        """The id of the peer, where the error is about one."""
+        """The id of the peer; empty where the error is about none, or several."""
 
 
 class PeerUnreachableError(RemoteError):

@@ -26,6 +26,20 @@ bob restarted on another port
 alice hears: peer bob restarted: what was sent to it before may be lost
   bob got 'hello again' from alice
 """,
+    "cluster.py": r"""
+lima gets words from all
+oslo gets words from all
+rome gets words from all
+tokyo gets words from all
+tokyo was killed, and starts again
+lima hears: peer tokyo restarted
+oslo hears: peer tokyo restarted
+rome hears: peer tokyo restarted
+lima gets words from all
+oslo gets words from all
+rome gets words from all
+tokyo gets words from all
+""",
     "barriers.py": r"""
 checkpoint 1: {'swift': 10, 'steady': 10}
   nothing below 10 comes from anybody any more

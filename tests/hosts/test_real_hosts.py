@@ -7,7 +7,7 @@ import pytest
 from tests.hosts.cluster import ROUNDS_TO_DEATH, Cluster
 from tests.hosts.lan import Lan, missing
 
-pytestmark = missing
+pytestmark = [missing, pytest.mark.slow]
 
 LOOPS = {"a": "asyncio", "b": "uvloop", "c": "trio"}
 
