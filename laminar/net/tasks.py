@@ -17,7 +17,7 @@ async def leave(stack: AsyncExitStack, error: BaseException | None) -> None:
     # When leaving has raised as well, that is on its way out. A stack which is told of another
     # exception links it to itself, and asyncio's task groups, which follow contexts, never end.
     handled = sys.exc_info()[1] or error
-    if _is_cancellation(error) and _is_cancellation(handled):
+    if handled is not None and _is_cancellation(error) and _is_cancellation(handled):
         await stack.__aexit__(type(handled), handled, None)
     else:
         await stack.__aexit__(None, None, None)

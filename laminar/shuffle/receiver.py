@@ -373,7 +373,7 @@ class ShuffleReceiver:
             superseded.stream.close()
         if hello.node in self._returns:
             self._returns[hello.node].cancel()
-        if ended is not None:
+        if ended is not None and ended.begun:
             self._board.note(hello.node, PeerState.RESTARTED, "a newer incarnation came")
             self._tell(ended, PeerRestartedError(f"peer {hello.node} restarted"))
         decoder.open_for_data(session.admit, self.config.max_frame_bytes)
@@ -460,6 +460,8 @@ class ShuffleReceiver:
         """The peer left on purpose: tell those who have not seen the end of its channels."""
         if self._peers.forget(session):
             self._board.note(session.peer, PeerState.LEFT, close.reason)
+            if not session.begun:
+                return  # the peer found out that the one before is lost, and starts anew
             for inbox, channels in self._unfinished(session).items():
                 inbox.put_close(channels, session.peer, close)
 
