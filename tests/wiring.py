@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from laminar.config import ShuffleConfig
 from laminar.errors import StreamBrokenError, StreamError
+from laminar.model import CheckpointBarrier
 from laminar.net.address import parse_addr
 from laminar.net.stream import receive_exactly
 from laminar.net.tcp import TcpNetwork, TcpStream
@@ -291,6 +292,10 @@ class Raw:
         """The next frame of the channel's sequence."""
         self.sequence += 1
         return encode_frame(kind, body, flags=flags, channel=channel, sequence=self.sequence)
+
+    def barrier(self, barrier: CheckpointBarrier) -> bytes:
+        """The next frame, a barrier."""
+        return self.frame(Kind.BARRIER, control.encode_barrier(barrier, self.sequence))
 
     async def frames(self):
         """The next frames that the other side sends, at least one."""

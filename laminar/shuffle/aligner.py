@@ -281,7 +281,7 @@ class BarrierAligner(Generic[Item]):
             inputs=len(self._live),
             aligning=None if current is None else current.barrier.checkpoint_id,
             missing=frozenset(i.peer for i in inputs if current is not None and not i.blocked),
-            returned=frozenset(self._returned.keys() - self._live.keys()),
+            returned=frozenset(self._returned),
             held_messages=sum(len(source.held) for source in inputs),
             held_bytes=sum(source.held_bytes for source in inputs),
             aligned=self._counts["aligned"],

@@ -143,6 +143,8 @@ class InboundSession:
         self.round = 0
         self.channels: dict[str, InboundChannel] = {}
         self.connections = 0
+        self.begun = False
+        """Whether the peer has opened any channel."""
         self.duplicates = 0
         """Frames that came again after a reconnect and were dropped."""
         self._mailbox_of = mailbox_of
@@ -246,6 +248,7 @@ class InboundSession:
         if channel is None:
             if len(self.channels) >= self.config.channels_max:
                 raise ProtocolError("channel", f"more than {self.config.channels_max} channels")
+            self.begun = True
             channel = InboundChannel(self, name, self._mailbox_of(name))
             self.channels[name] = channel
         elif channel in self._by_number.values():

@@ -32,6 +32,7 @@ from laminar.net.stream import ByteStream, Network, receive_exactly
 from laminar.net.tls import certified
 from laminar.shuffle.arrow import batches_of
 from laminar.shuffle.authentication import NONCE_BYTES
+from laminar.shuffle.farewell import close_frame, tell
 from laminar.shuffle.frames import (
     PREFACE,
     FrameDecoder,
@@ -248,8 +249,11 @@ class Link:
                 await self._receive(stream, decoder)
                 if proof := self.session.take_proof():
                     await stream.send_vectored([proof])
-        except BaseException:
+        except BaseException as error:
             self.session.detach()
+            if isinstance(error, PeerLostError | PeerRestartedError):
+                # Else the peer would wait for this session, of which it has seen nothing.
+                await tell(stream, close_frame("the session before is lost"))
             stream.close()
             raise
         self.connections += 1

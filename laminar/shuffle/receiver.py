@@ -384,8 +384,7 @@ class ShuffleReceiver:
             superseded.stream.close()
         if hello.node in self._returns:
             self._returns[hello.node].cancel()
-        # One without channels was a sender's that expected this node's last life, and gave up.
-        if ended is not None and ended.channels:
+        if ended is not None and ended.begun:
             self._board.note(hello.node, PeerState.RESTARTED, "a newer incarnation came")
             restarted = PeerRestartedError(f"peer {hello.node} restarted", peer=hello.node)
             self._tell(ended, restarted)
@@ -473,6 +472,8 @@ class ShuffleReceiver:
         """The peer left on purpose: tell those who have not seen the end of its channels."""
         if self._peers.forget(session):
             self._board.note(session.peer, PeerState.LEFT, close.reason)
+            if not session.begun:
+                return  # the peer found out that the one before is lost, and starts anew
             for inbox, channels in self._unfinished(session).items():
                 inbox.put_close(channels, session.peer, close)
 
