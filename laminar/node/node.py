@@ -21,7 +21,7 @@ from laminar.model import NodeId, node_id
 from laminar.net.address import format_addr, parse_addr, reaches_beyond_loopback
 from laminar.net.datagram import DatagramNetwork
 from laminar.net.stream import Network
-from laminar.net.tasks import leave
+from laminar.net.tasks import leave, leave_with
 from laminar.node.config import NodeConfig
 from laminar.node.evidence import Evidence
 from laminar.node.kv_membership import KvMembership
@@ -130,14 +130,14 @@ class Node:
         traceback: TracebackType | None,
     ) -> None:
         if self._block.__exit__(exc_type, exc, traceback):
-            exc_type = exc = traceback = None
+            exc = None
         self._tasks.cancel_scope.cancel()
         try:
             await leave(self._tasks_stack, exc)
         finally:
             if self._error is not None and exc is None:
-                exc_type, exc = type(self._error), self._error  # nobody needs what is unsent
-            await self._stack.__aexit__(exc_type, exc, traceback)
+                exc = self._error  # nobody needs what is unsent
+            await leave_with(self._stack, exc)
         if self._error is not None and exc is self._error:
             raise self._error
 
