@@ -258,6 +258,11 @@ class Node:
         members = self.members().values()
         return sorted(member.node for member in members if member.state is MemberState.ALIVE)
 
+    async def reachable(self) -> list[NodeId]:
+        """The ids of those that are ``ALIVE`` and publish where to send to, sorted."""
+        published = await self.kv.scan(SHUFFLE_ADDR_KEY)
+        return [node for node in self.alive() if SHUFFLE_ADDR_KEY in published.get(node, ())]
+
     def watch_members(self) -> AbstractAsyncContextManager[AsyncIterator[Member]]:
         """Follow the members, beginning with those that are known; it tells changes only."""
         return self._require(self._membership).watch_members()
@@ -279,8 +284,7 @@ class Node:
             tasks.start_soon(note, self.kv.watch(SHUFFLE_ADDR_KEY))
             while True:
                 changed = anyio.Event()
-                published = await self.kv.scan(SHUFFLE_ADDR_KEY)
-                nodes = [node for node in self.alive() if node in published]
+                nodes = await self.reachable()
                 if len(nodes) >= min_members:
                     tasks.cancel_scope.cancel()
                     return nodes
