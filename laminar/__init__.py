@@ -9,6 +9,7 @@ Where things are, from the top; an import only ever points down::
 
     laminar.testing       suites and fakes for tests; imports all, imported by none
     laminar.cli           the command line
+    laminar.admin         what operators ask a node over HTTP: health, members, metrics
     laminar.repartition   the job behind ``laminar shuffle``: readers, workers, writers
     laminar.node          one member of a cluster: wires discovery and data plane together
     laminar.shuffle       the data plane. Pure: messages, frames, control, arrow, window,
@@ -30,6 +31,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from laminar.admin.server import Admin
     from laminar.cluster import SHUFFLE_ADDR_KEY, ClusterKv, InMemoryKv, KvEvent
     from laminar.cluster.gossip.agent import GossipAgent
     from laminar.cluster.gossip.key_driver import KeyChange
@@ -37,7 +39,14 @@ if TYPE_CHECKING:
     from laminar.cluster.gossip.kv import GossipKv
     from laminar.cluster.gossip.member import Member, MemberState
     from laminar.cluster.keyring import Keyring
-    from laminar.config import DatagramConfig, EtcdConfig, GossipConfig, ShuffleConfig, TlsConfig
+    from laminar.config import (
+        AdminConfig,
+        DatagramConfig,
+        EtcdConfig,
+        GossipConfig,
+        ShuffleConfig,
+        TlsConfig,
+    )
     from laminar.errors import (
         BatchTooLargeError,
         ChannelEndedError,
@@ -109,6 +118,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: dict[str, tuple[str, ...]] = {
+    "laminar.admin.server": ("Admin",),
     "laminar.cluster": ("SHUFFLE_ADDR_KEY", "ClusterKv", "InMemoryKv", "KvEvent"),
     "laminar.cluster.gossip.agent": ("GossipAgent",),
     "laminar.cluster.gossip.key_driver": ("KeyChange",),
@@ -117,6 +127,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "laminar.cluster.gossip.member": ("Member", "MemberState"),
     "laminar.cluster.keyring": ("Keyring",),
     "laminar.config": (
+        "AdminConfig",
         "DatagramConfig",
         "EtcdConfig",
         "GossipConfig",
@@ -195,6 +206,8 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "SHUFFLE_ADDR_KEY",
+    "Admin",
+    "AdminConfig",
     "Barrier",
     "BarrierAligner",
     "BarrierFlags",

@@ -372,7 +372,45 @@ class GossipConfig:
             raise ConfigError(f"phi_threshold must be at most 100, got {self.phi_threshold!r}")
 
 
-def _check_positive(config: ShuffleConfig | DatagramConfig | EtcdConfig | GossipConfig) -> None:
+@dataclass(frozen=True, slots=True)
+class AdminConfig:
+    """Limits of the HTTP server for operators.
+
+    Raises :class:`~laminar.errors.ConfigError` when a value is out of range.
+    """
+
+    allow_remote: bool = False
+    """Listen beyond this machine. Whoever can connect then reads all that the node knows: nothing
+    asks who they are, and nothing is encrypted. To change anything takes this machine even so."""
+
+    connections_max: int = 128
+    """Most connections at once; more are turned away."""
+
+    request_bytes_max: int = 64 * KIB
+    """Largest body of a request."""
+
+    watchers_max: int = 32
+    """Most requests with ``?watch`` at once."""
+
+    watch_stall_s: float = 10.0
+    """A watcher that takes nothing for this long is hung up on."""
+
+    watch_heartbeat_s: float = 15.0
+    """How often a watcher to whom there is nothing to tell gets an empty line."""
+
+    idle_timeout_s: float = 60.0
+    """How long a connection is kept for another request."""
+
+    close_timeout_s: float = 1.0
+    """Longest time that closing waits for answers under way."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+
+def _check_positive(
+    config: ShuffleConfig | DatagramConfig | EtcdConfig | GossipConfig | AdminConfig,
+) -> None:
     """Raise :class:`~laminar.errors.ConfigError` unless all limits are greater than 0."""
     for limit in fields(config):
         value = getattr(config, limit.name)

@@ -12,7 +12,16 @@ import pytest
 import laminar
 from laminar import errors
 
-HEAVY = ("aiohttp", "anyio", "msgpack", "numpy", "polars", "polars_hash", "pyarrow")
+HEAVY = (
+    "aiohttp",
+    "anyio",
+    "msgpack",
+    "numpy",
+    "polars",
+    "polars_hash",
+    "prometheus_client",
+    "pyarrow",
+)
 
 
 @pytest.mark.parametrize("name", laminar.__all__)

@@ -190,19 +190,27 @@ class TcpNetwork:
 
         Raises :class:`~laminar.errors.StreamBrokenError` when it cannot be bound.
         """
-        family, kind, protocol, _, target = (await _resolve(addr))[0]
-        try:
-            sock = socket.socket(family, kind, protocol)
-        except OSError as error:
-            raise StreamBrokenError(f"cannot listen at {addr}: {error}") from error
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(target)
-            sock.listen(BACKLOG)
-            return TcpListener(sock)
-        except OSError as error:
-            sock.close()
-            raise StreamBrokenError(f"cannot listen at {addr}: {error}") from error
+        return TcpListener(await listening_socket(addr))
+
+
+async def listening_socket(addr: str) -> socket.socket:
+    """A socket that listens at the first address the name resolves to.
+
+    Raises :class:`~laminar.errors.StreamBrokenError` when it cannot be bound.
+    """
+    family, kind, protocol, _, target = (await _resolve(addr))[0]
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise StreamBrokenError(f"cannot listen at {addr}: {error}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StreamBrokenError(f"cannot listen at {addr}: {error}") from error
+    return sock
 
 
 async def _resolve(

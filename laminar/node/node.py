@@ -22,7 +22,7 @@ from laminar.model import NodeId, node_id
 from laminar.net.address import format_addr, parse_addr, reaches_beyond_loopback
 from laminar.net.datagram import DatagramNetwork
 from laminar.net.stream import Network
-from laminar.net.tasks import leave
+from laminar.net.tasks import leave, leave_with
 from laminar.node.config import NodeConfig
 from laminar.node.evidence import Evidence
 from laminar.node.kv_membership import KvMembership
@@ -128,14 +128,14 @@ class Node:
         traceback: TracebackType | None,
     ) -> None:
         if self._block.__exit__(exc_type, exc, traceback):
-            exc_type = exc = traceback = None
+            exc = None
         self._tasks.cancel_scope.cancel()
         try:
             await leave(self._tasks_stack, exc)
         finally:
             if self._error is not None and exc is None:
-                exc_type, exc = type(self._error), self._error  # nobody needs what is unsent
-            await self._stack.__aexit__(exc_type, exc, traceback)
+                exc = self._error  # nobody needs what is unsent
+            await leave_with(self._stack, exc)
         if self._error is not None and exc is self._error:
             raise self._error
 
@@ -272,6 +272,11 @@ class Node:
         members = self.members().values()
         return sorted(member.node for member in members if member.state is MemberState.ALIVE)
 
+    async def reachable(self) -> list[NodeId]:
+        """The ids of those that are ``ALIVE`` and publish where to send to, sorted."""
+        published = await self.kv.scan(SHUFFLE_ADDR_KEY)
+        return [node for node in self.alive() if SHUFFLE_ADDR_KEY in published.get(node, ())]
+
     def watch_members(self) -> AbstractAsyncContextManager[AsyncIterator[Member]]:
         """Follow the members, beginning with those that are known; it tells changes only."""
         return self._require(self._membership).watch_members()
@@ -293,8 +298,7 @@ class Node:
             tasks.start_soon(note, self.kv.watch(SHUFFLE_ADDR_KEY))
             while True:
                 changed = anyio.Event()
-                published = await self.kv.scan(SHUFFLE_ADDR_KEY)
-                nodes = [node for node in self.alive() if node in published]
+                nodes = await self.reachable()
                 if len(nodes) >= min_members:
                     tasks.cancel_scope.cancel()
                     return nodes

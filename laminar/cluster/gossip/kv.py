@@ -12,6 +12,7 @@ from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.slot import RESERVED_PREFIX
 from laminar.cluster.kv import KvEvent
 from laminar.cluster.watcher import Watcher
+from laminar.errors import NodeIdTakenError
 from laminar.model import NodeId, node_id
 
 
@@ -92,4 +93,5 @@ class GossipKv:
 
     def _check_running(self) -> None:
         if self._core.error is not None:
-            raise self._core.error
+            # An error of its own: raised again while it is handled, one would be its own context.
+            raise NodeIdTakenError(str(self._core.error))
