@@ -24,8 +24,9 @@ from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.exchange import Outgoing
 from laminar.cluster.gossip.messages import Message
 from laminar.cluster.gossip.slot import LEFT_KEY, RESERVED_PREFIX, Slot
+from laminar.cluster.gossip.statistics import DOUBTED, REFUSED
 from laminar.cluster.kv import KvEvent
-from laminar.cluster.seal import Opened, SealStatistics
+from laminar.cluster.seal import REASONS, Opened, SealStatistics
 from laminar.config import DatagramConfig, GossipConfig
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import Incarnation, NodeId, node_id
@@ -52,21 +53,8 @@ NAMES = tuple(map(NodeId, ("me", "a", "b", "c", "d" * 128, "e", "f", "g")))
 ADDRS = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1")
 """The first is the node's own, the second that of the honest one."""
 
-WHOLE = {"size", "sender", "echo", "version", "malformed"}
-"""Why a datagram is refused."""
-PARTS = {
-    "unknown",
-    "repeated",
-    "gap",
-    "full",
-    "ghost",
-    "incarnation",
-    "nodes",
-    "small",
-    "large",
-    "lane",
-}
-"""Why a part of one is not believed, or not answered."""
+WHOLE = REASONS.keys() | REFUSED.keys()
+PARTS = DOUBTED.keys()
 
 
 class Glass:

@@ -14,6 +14,7 @@ from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.codec import MessageWriter, decode
 from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.messages import Digest, Kind
+from laminar.cluster.gossip.statistics import REFUSED
 from laminar.cluster.keyring import Keyring, key_id
 from laminar.cluster.seal import LIFE_BYTES, DatagramSealer
 from laminar.config import DatagramConfig, GossipConfig
@@ -171,7 +172,7 @@ each_kind = pytest.mark.parametrize(
 
 
 def test_every_reason_to_refuse_is_tried():
-    assert {*seal.REASONS, "malformed"} == set(BAD.values())
+    assert {*seal.REASONS, *REFUSED} == set(BAD.values())
 
 
 class Node:
