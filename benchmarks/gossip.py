@@ -19,6 +19,7 @@ SEED = 46
 REPEATS_MAX = 3
 """A trial takes two minutes."""
 IDLE_SECONDS, IDLE_SECONDS_QUICK = 30.0, 5.0
+SETTLE_SECONDS, SETTLE_SECONDS_QUICK = 10.0, 2.0
 TRIAL_SECONDS_MAX = 600.0
 ORDEALS = (
     Ordeal(agents=10, seconds=60, kills=3, short_stops=(1, 2, 3), long_stops=(20,), changes=20),
@@ -85,6 +86,7 @@ def _trial(system: str, ordeal: Ordeal, seed: int, settings: Settings) -> Sample
         system=system,
         folder=str(folder),
         agents=ordeal.agents,
+        settle_seconds=SETTLE_SECONDS_QUICK if settings.quick else SETTLE_SECONDS,
         idle_seconds=IDLE_SECONDS_QUICK if settings.quick else IDLE_SECONDS,
         busy_seconds=ordeal.seconds,
         actions=[asdict(action) for action in ordeal.actions(seed)],

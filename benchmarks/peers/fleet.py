@@ -26,7 +26,6 @@ PORT = 7946
 KEY = b"shared by all gossiping of them!"
 STAGGER_SECONDS = 0.1
 JOIN_SECONDS_MAX = 180.0
-SETTLE_SECONDS = 10.0
 STRAGGLER_SECONDS = 30.0
 """How long after the last deed stragglers are waited for."""
 LOOK_SECONDS = 0.5
@@ -198,6 +197,7 @@ def run(
     system: str,
     folder: str,
     agents: int,
+    settle_seconds: float,
     idle_seconds: float,
     busy_seconds: float,
     actions: list[dict[str, Any]],
@@ -210,7 +210,7 @@ def run(
     fleet = Fleet(_system(system, Path(folder)), agents)
     try:
         join_seconds = fleet.start()
-        fleet.listen(SETTLE_SECONDS)
+        fleet.listen(settle_seconds)
         meters = [Meter.read(fleet, steady)]
         fleet.listen(idle_seconds)
         meters.append(Meter.read(fleet, steady))
