@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from benchmarks.contest import Comparison, Outcome
+from benchmarks.peers import serf
 from benchmarks.stats import Summary, summarise
 
 PACKAGES = (
@@ -40,6 +41,7 @@ def environment() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
+    found["serf"] = serf.version()
     return found
 
 

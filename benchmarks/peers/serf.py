@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 from benchmarks.process import PeerMissing
@@ -60,3 +61,12 @@ class Serf:
 
     def _write_tags(self, node: str, value: str) -> None:
         self._config(node).write_text(json.dumps({"tags": {"value": value}}))
+
+
+def version() -> str:
+    """The version of the command, as it says itself."""
+    binary = shutil.which("serf")
+    if binary is None:
+        return "not installed"
+    said = subprocess.run([binary, "version"], capture_output=True, check=True, text=True)
+    return said.stdout.splitlines()[0].removeprefix("Serf v")

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.namespace import inside
 from benchmarks.ordeal import Action, Deed
 from benchmarks.peers.laminar_gossip import Laminar
-from benchmarks.peers.serf import Serf
+from benchmarks.peers.serf import Serf, version
 from benchmarks.process import Child, PeerMissing
 from benchmarks.sightings import Saw
 
@@ -35,6 +35,7 @@ def test_without_serf_it_is_missing(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(PeerMissing, match="Debian's package serf"):
         Serf(tmp_path, KEY)
+    assert version() == "not installed"
 
 
 @pytest.mark.parametrize(
