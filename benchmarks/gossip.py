@@ -43,7 +43,7 @@ OURS, THEIRS = "Laminar", "serf"
 METHOD = (
     "Every agent is a process, and all of a kind are alone on the loopback of a network namespace. "
     "They start {stagger:g} s apart, with the first one as seed; the two kinds take turns. Both "
-    "seal what they send with AES-GCM and a shared key of 256 bits. Everything else is as it comes: "
+    "seal what they send with AES-GCM and a shared key of 256 bits. All else is as it comes: "
     "Laminar's `GossipConfig()`, on uvloop where that is installed, and serf's profile `lan`. "
     "{settle:g} s after all see all there are {idle:g} idle seconds, and then the busy ones. What "
     "an agent sees is read from its output as it comes; of serf that is the log, which is about a "
