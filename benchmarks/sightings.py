@@ -11,6 +11,8 @@ from benchmarks.ordeal import Action, Deed
 
 UNDISTURBED_SECONDS = 20.0
 """Who is itself killed or stopped this soon after a deed does not count as its witness."""
+RECOVERED_SECONDS = 10.0
+"""Nor does who went on after a stop less than this long before."""
 LONG_STOP_SECONDS = 10.0
 """A stop from this length on is to be noticed."""
 
@@ -105,6 +107,15 @@ class Account:
             for change in self._all(Deed.CHANGE)
         )
 
+    def catch_ups(self) -> Delays:
+        """From the end of each long stop until that agent has every key that changed meanwhile."""
+        return self._delays(
+            (resume, self._first(latest, resume.agent, Saw.CHANGED, since=resume.at))
+            for resume in self._all(Deed.RESUME)
+            if self._was_long(resume.agent)
+            for latest in self._missed_by(resume.agent)
+        )
+
     def false_deaths(self) -> list[Sighting]:
         """Said of agents that lived: neither killed nor in a long stop at that time."""
         return [
@@ -119,7 +130,13 @@ class Account:
     def missed(self) -> int:
         """How much of what was to be seen was not, up to now."""
         return sum(
-            delays.missed for delays in (self.detections(), self.rejoins(), self.convergences())
+            delays.missed
+            for delays in (
+                self.detections(),
+                self.rejoins(),
+                self.convergences(),
+                self.catch_ups(),
+            )
         )
 
     # -- helpers ----------------------------------------------------------------------------------
@@ -132,18 +149,28 @@ class Account:
         seconds = [min(at, self._ended) - action.at for action, at in pairs]
         return Delays(seconds, sum(at == inf for _, at in pairs))
 
-    def _first(self, action: Action, witness: int, saw: Saw) -> float:
+    def _first(
+        self, action: Action, witness: int, saw: Saw, *, since: float | None = None
+    ) -> float:
         """When ``witness`` first said so of the agent, since the action; infinite if never."""
+        since = action.at if since is None else since
         for sighting in self._seen.get((witness, action.agent, saw), ()):
-            if sighting.at >= action.at and sighting.value in (None, action.value or None):
+            if sighting.at >= since and sighting.value in (None, action.value or None):
                 return sighting.at
         return inf
 
     def _witnesses(self, action: Action) -> Iterator[int]:
         for agent in range(self._agents):
             start, end = self._away.get(agent, (inf, inf))
-            if agent != action.agent and not start - UNDISTURBED_SECONDS <= action.at <= end:
+            disturbed = start - UNDISTURBED_SECONDS <= action.at <= end + RECOVERED_SECONDS
+            if agent != action.agent and not disturbed:
                 yield agent
+
+    def _missed_by(self, agent: int) -> Iterable[Action]:
+        """The last change of each owner while this agent was away."""
+        start, end = self._away[agent]
+        changes = [change for change in self._all(Deed.CHANGE) if start <= change.at < end]
+        return {change.agent: change for change in changes}.values()
 
     def _noticed(self, witness: int, agent: int) -> bool:
         start, end = self._away[agent]

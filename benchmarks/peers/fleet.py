@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,8 +69,10 @@ class Fleet:
     # -- life -----------------------------------------------------------------------------------
 
     def start(self) -> float:
-        """Start all, the first one as everybody's seed; the seconds until all see all."""
-        started = time.monotonic()
+        """Start all, the first one as everybody's seed.
+
+        Returns the seconds from when the last one was up until all saw all.
+        """
         for number in range(self.count):
             self._start_one(number)
             self.listen(STAGGER_SECONDS)
@@ -78,7 +81,9 @@ class Fleet:
         self.listen(JOIN_SECONDS_MAX, until=self._all_see_all)
         if not self._all_see_all():
             raise AgentLost(f"not all agents saw all others in {JOIN_SECONDS_MAX:.0f} s")
-        return max(sighting.at for sighting in self.seen) - started
+        # The first that an agent sees is itself.
+        up = {sighting.witness: sighting.at for sighting in reversed(self.seen)}
+        return max(sighting.at for sighting in self.seen) - max(up.values())
 
     def _start_one(self, number: int) -> None:
         seed = f"127.0.0.1:{PORT}" if number else None
@@ -202,7 +207,10 @@ def run(
     busy_seconds: float,
     actions: list[dict[str, Any]],
 ) -> None:
-    """Put a fleet through an ordeal; report what was done and seen, and what it took."""
+    """Put a fleet through an ordeal; report what came of it.
+
+    All that was done and seen stays in ``folder``, for who wants to know why.
+    """
     plan = [Action(**{**action, "deed": Deed(action["deed"])}) for action in actions]
     afflicted = {action.agent for action in plan if action.deed is not Deed.CHANGE}
     steady = [number for number in range(agents) if number not in afflicted]
@@ -222,8 +230,8 @@ def run(
         account = fleet.account()
     finally:
         fleet.end()
-    for sighting in account.false_deaths():
-        print(f"false: {sighting}", file=sys.stderr)
+    record = {"done": fleet.done, "seen": fleet.seen}
+    Path(folder, f"{system}-{agents}.json").write_text(json.dumps(record, default=asdict))
     link.report(
         join_seconds=join_seconds,
         resident_bytes=resident,
@@ -231,6 +239,7 @@ def run(
         detections=account.detections().seconds,
         convergences=account.convergences().seconds,
         rejoins=account.rejoins().seconds,
+        catch_ups=account.catch_ups().seconds,
         false_deaths=len(account.false_deaths()),
         missed=account.missed,
     )

@@ -22,6 +22,7 @@ REPORT = {
     "detections": [float(seconds) for seconds in range(1, 101)],
     "convergences": [0.3, 0.1, 0.2],
     "rejoins": [0.5, 0.7],
+    "catch_ups": [0.1, 3.0],
     "false_deaths": 2,
     "missed": 0,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.ordeal import Action, Deed
-from benchmarks.sightings import UNDISTURBED_SECONDS, Account, Saw, Sighting
+from benchmarks.sightings import RECOVERED_SECONDS, UNDISTURBED_SECONDS, Account, Saw, Sighting
 
 ENDED = 200.0
 LATER = 100.0 + 2 * UNDISTURBED_SECONDS
@@ -54,7 +54,8 @@ def test_what_was_said_before_or_of_another_is_no_detection() -> None:
         ([Action(50.0, Deed.KILL, 1)], False),
         ([Action(100.0 + UNDISTURBED_SECONDS / 2, Deed.KILL, 1)], False),
         ([Action(LATER, Deed.KILL, 1)], True),
-        (stop(1, 95.0, 98.0), True),
+        (stop(1, 50.0, 100.0 - RECOVERED_SECONDS * 2), True),
+        (stop(1, 95.0, 98.0), False),
         (stop(1, 98.0, 101.0), False),
         (stop(1, 100.0 + UNDISTURBED_SECONDS / 2, 130.0), False),
         (stop(1, LATER, LATER + 3), True),
@@ -78,6 +79,19 @@ def test_another_value_is_not_the_change() -> None:
     seen = [changed(100.5, 1, "old"), changed(101.5, 1, "new"), changed(102.0, 2, "new")]
     assert list(account(3, [CHANGE], seen).convergences().seconds) == [2.0]
     assert account(3, [CHANGE], seen[:2]).convergences().missed == 1
+
+
+def test_who_returns_has_caught_up_with_the_last_change_of_each_key() -> None:
+    done = [
+        Action(100.0, Deed.STOP, 2),
+        Action(101.0, Deed.CHANGE, 0, "newer"),
+        Action(110.0, Deed.CHANGE, 0, "newest"),
+        Action(120.0, Deed.RESUME, 2),
+    ]
+    seen = [changed(121.0, 2, "newer"), changed(123.0, 2, "newest")]
+    assert list(account(3, done, seen).catch_ups().seconds) == [3.0]
+    assert account(3, done, seen[:1]).catch_ups().missed == 1
+    assert list(account(3, done, [changed(122.0, 2)]).catch_ups().seconds) == [2.0]
 
 
 # -- stops ----------------------------------------------------------------------------------------
