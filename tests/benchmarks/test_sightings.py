@@ -91,7 +91,8 @@ def test_who_returns_has_caught_up_with_the_last_change_of_each_key() -> None:
     seen = [changed(121.0, 2, "newer"), changed(123.0, 2, "newest")]
     assert list(account(3, done, seen).catch_ups().seconds) == [3.0]
     assert account(3, done, seen[:1]).catch_ups().missed == 1
-    assert list(account(3, done, [changed(122.0, 2)]).catch_ups().seconds) == [2.0]
+    unnamed = [changed(110.1, 2), changed(122.0, 2)]  # the former was said before the stop
+    assert list(account(3, done, unnamed).catch_ups().seconds) == [2.0]
 
 
 # -- stops ----------------------------------------------------------------------------------------
