@@ -55,7 +55,8 @@ METHOD = (
     "the {undisturbed:g} s after a deed is no witness of it, nor one that went on less than "
     "{recovered:g} s before. A death is false if it is said of an "
     "agent that was neither killed nor in the middle of a long stop; ratios of such counts are of "
-    "one more than each."
+    "one more than each. The time in which agents waited for a processor says how much the machine "
+    "had to do besides."
 )
 
 
@@ -140,8 +141,11 @@ def to_sample(report: dict[str, Any]) -> Sample:
             CATCH_UP: max(report["catch_ups"]),
             FALSE: report["false_deaths"],
             "never seen": report["missed"],
-            "processor of a node, ms a second, idle": idle["cpu_seconds"] * 1000,
-            "processor of a node, ms a second, busy": busy["cpu_seconds"] * 1000,
+            **{
+                f"{what} a processor, ms a node and second, {phase}": used[f"{key}_seconds"] * 1000
+                for phase, used in (("idle", idle), ("busy", busy))
+                for what, key in (("used", "cpu"), ("waited for", "waited"))
+            },
             "resident, MiB a node": report["resident_bytes"] / MIB,
             "last one is up until all see all, s": report["join_seconds"],
         },

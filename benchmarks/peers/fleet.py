@@ -176,6 +176,15 @@ class Fleet:
         times = [psutil.Process(self._agents[number].pid).cpu_times() for number in agents]
         return sum(spent.user + spent.system for spent in times)
 
+    def waited_seconds(self, agents: Sequence[int]) -> float:
+        """How long threads of these agents were ready to run, but no processor was free."""
+        tasks = [
+            task
+            for number in agents
+            for task in Path(f"/proc/{self._agents[number].pid}/task").glob("*/schedstat")
+        ]
+        return sum(waited_ns(task.read_text()) for task in tasks) / 1e9
+
     def resident_bytes(self) -> float:
         """Of the mean agent."""
         sizes = [psutil.Process(agent.pid).memory_info().rss for agent in self._agents]
@@ -189,11 +198,13 @@ class Meter:
     at: float
     network_bytes: int
     cpu_seconds: float
+    waited_seconds: float
 
     @classmethod
     def read(cls, fleet: Fleet, agents: Sequence[int]) -> Meter:
         """Of the network, and of these agents."""
-        return cls(time.monotonic(), loopback_bytes(), fleet.cpu_seconds(agents))
+        used = fleet.cpu_seconds(agents), fleet.waited_seconds(agents)
+        return cls(time.monotonic(), loopback_bytes(), *used)
 
 
 def run(
@@ -245,12 +256,18 @@ def run(
     )
 
 
+def waited_ns(schedstat: str) -> int:
+    """The second figure of ``/proc/PID/schedstat``: nanoseconds on a run queue, not running."""
+    return int(schedstat.split()[1])
+
+
 def _phase(agents: int, steady: int, before: Meter, after: Meter) -> dict[str, float]:
     """What a node took in a second; the processor only of those that were left alone."""
     seconds = after.at - before.at
     return {
         "network_bytes": (after.network_bytes - before.network_bytes) / seconds / agents,
         "cpu_seconds": (after.cpu_seconds - before.cpu_seconds) / seconds / steady,
+        "waited_seconds": (after.waited_seconds - before.waited_seconds) / seconds / steady,
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.namespace import inside
 from benchmarks.ordeal import Action, Deed
+from benchmarks.peers.fleet import waited_ns
 from benchmarks.peers.laminar_gossip import Laminar
 from benchmarks.peers.serf import Serf, version
 from benchmarks.process import Child, PeerMissing
@@ -86,6 +87,10 @@ def test_serfs_tags_are_changed_by_its_configuration(serf, tmp_path, monkeypatch
     assert [pid for pid, _ in told] == [123]
 
 
+def test_waiting_is_the_second_figure() -> None:
+    assert waited_ns("123 57094 1\n") == 57094
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("system", ["laminar", "serf"])
 def test_a_fleet_goes_through_an_ordeal(tmp_path, system) -> None:
@@ -117,3 +122,4 @@ def test_a_fleet_goes_through_an_ordeal(tmp_path, system) -> None:
     for phase in report["phases"]:
         assert phase["network_bytes"] > 100
         assert phase["cpu_seconds"] >= 0
+        assert phase["waited_seconds"] > 0

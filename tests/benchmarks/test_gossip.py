@@ -16,8 +16,8 @@ REPORT = {
     "join_seconds": 3.0,
     "resident_bytes": 2 << 20,
     "phases": [
-        {"network_bytes": 300.0, "cpu_seconds": 0.001},
-        {"network_bytes": 800.0, "cpu_seconds": 0.002},
+        {"network_bytes": 300.0, "cpu_seconds": 0.001, "waited_seconds": 0.003},
+        {"network_bytes": 800.0, "cpu_seconds": 0.002, "waited_seconds": 0.004},
     ],
     "detections": [float(seconds) for seconds in range(1, 101)],
     "convergences": [0.3, 0.1, 0.2],
@@ -55,6 +55,8 @@ def test_a_report_has_every_figure_that_is_compared() -> None:
     sample = to_sample(REPORT)
     assert sample.value == 50.0
     assert {measure.note for measure in MEASURES} <= sample.notes.keys()
+    assert sample.notes["used a processor, ms a node and second, busy"] == 2.0
+    assert sample.notes["waited for a processor, ms a node and second, idle"] == 3.0
     assert (sample.notes[KILL_P99], sample.notes[RETURN], sample.notes[FALSE]) == (99.0, 0.7, 2)
 
 
