@@ -15,7 +15,17 @@ from benchmarks.process import PeerMissing, descendants, end_all
 from benchmarks.report import environment, to_json, to_markdown, to_text
 from benchmarks.settings import Settings
 
-NAMES = ("stream", "small", "barrier", "stalled", "repartition", "cuts", "parquet", "memory")
+NAMES = (
+    "stream",
+    "small",
+    "barrier",
+    "stalled",
+    "repartition",
+    "cuts",
+    "parquet",
+    "memory",
+    "gossip",
+)
 DOCS = Path("docs/benchmarks.md")
 REPEATS_QUICK = 2
 

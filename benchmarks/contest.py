@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,6 +44,18 @@ class Contestant:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """One more figure of a trial, from its notes, that is compared as the value is."""
+
+    note: str
+    higher_is_better: bool = False
+    count: bool = False
+    """It may be 0; both sides are taken one higher, so that none against none is 1."""
+    target: float | None = None
+    """How many times better the median pair has to be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Contest:
     """What is compared. The contestants of a group alternate; the groups run one by one."""
 
@@ -53,6 +65,7 @@ class Contest:
     groups: Sequence[Sequence[Contestant]]
     targets: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """By (our name, their name): how many times better the median pair has to be."""
+    measures: Sequence[Measure] = ()
     remark: str = ""
     repeats: int | None = None
     """How many trials of each, when it is not what the command line says."""
@@ -66,6 +79,8 @@ class Comparison:
     ours: str
     theirs: str
     verdict: Verdict
+    measure: str | None = None
+    """The note that is compared; ``None``: the value."""
 
 
 @dataclass(slots=True)
@@ -137,21 +152,33 @@ def _compare(
 ) -> list[Comparison]:
     ran = [contestant for contestant in group if contestant.name in taken]
     return [
-        Comparison(
-            ours.name,
-            theirs.name,
-            judge(
-                [sample.value for sample in taken[ours.name]],
-                [sample.value for sample in taken[theirs.name]],
-                higher_is_better=contest.higher_is_better,
-                target=contest.targets.get((ours.name, theirs.name)),
-            ),
-        )
+        comparison
         for ours in ran
         if ours.ours
         for theirs in ran
         if not theirs.ours
+        for comparison in _compare_pair(contest, ours.name, theirs.name, taken)
     ]
+
+
+def _compare_pair(
+    contest: Contest, ours: str, theirs: str, taken: Mapping[str, list[Sample]]
+) -> Iterator[Comparison]:
+    verdict = judge(
+        [sample.value for sample in taken[ours]],
+        [sample.value for sample in taken[theirs]],
+        higher_is_better=contest.higher_is_better,
+        target=contest.targets.get((ours, theirs)),
+    )
+    yield Comparison(ours, theirs, verdict)
+    for measure in contest.measures:
+        verdict = judge(
+            [sample.notes[measure.note] + measure.count for sample in taken[ours]],
+            [sample.notes[measure.note] + measure.count for sample in taken[theirs]],
+            higher_is_better=measure.higher_is_better,
+            target=measure.target,
+        )
+        yield Comparison(ours, theirs, verdict, measure.note)
 
 
 def say(line: str) -> None:

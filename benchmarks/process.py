@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +50,19 @@ class Finished:
 class Child:
     """One running function of :mod:`benchmarks.peers`; end it with :meth:`stop`."""
 
-    def __init__(self, entry: str, logs: Path, /, **parameters: Any) -> None:
-        """Start ``entry`` ("module:function" below benchmarks.peers) with JSON parameters."""
+    def __init__(
+        self, entry: str, logs: Path, /, *, inside: Sequence[str] = (), **parameters: Any
+    ) -> None:
+        """Start ``entry`` ("module:function" below benchmarks.peers) with JSON parameters.
+
+        ``inside`` is a command that runs the command which follows it.
+        """
         logs.mkdir(parents=True, exist_ok=True)
         self.entry = entry
         self._log = logs / f"{entry.replace(':', '-')}-{time.monotonic_ns()}.log"
         self._reports, write_end = os.pipe()
         self._buffer = b""
-        command = [sys.executable, "-m", "benchmarks.child", entry, str(write_end)]
+        command = [*inside, sys.executable, "-m", "benchmarks.child", entry, str(write_end)]
         try:
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from benchmarks.contest import Comparison, Outcome
+from benchmarks.peers import serf
 from benchmarks.stats import Summary, summarise
 
 PACKAGES = (
@@ -40,6 +41,7 @@ def environment() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
+    found["serf"] = serf.version()
     return found
 
 
@@ -88,6 +90,8 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def _tables(outcome: Outcome) -> list[Table]:
+    if outcome.contest.measures:
+        return [_by_measure(outcome)]
     unit = outcome.contest.unit
     notes = sorted({n for taken in outcome.samples.values() for s in taken for n in s.notes})
     rows = []
@@ -102,6 +106,40 @@ def _tables(outcome: Outcome) -> list[Table]:
         header = ["pair by pair", "median ratio", "min-max", "target"]
         tables.append((header, [_row(comparison) for comparison in outcome.comparisons]))
     return tables
+
+
+def _by_measure(outcome: Outcome) -> Table:
+    """A row for each figure of a trial, first those that are compared."""
+    names = list(outcome.samples)
+    pairs = list(dict.fromkeys((c.ours, c.theirs) for c in outcome.comparisons))
+    header = ["median (min-max)", *names]
+    for ours, theirs in pairs:
+        header += [f"{ours} / {theirs}", "target"]
+    noted = sorted({n for taken in outcome.samples.values() for s in taken for n in s.notes})
+    compared = [measure.note for measure in outcome.contest.measures]
+    rows = []
+    for note in (None, *compared, *(note for note in noted if note not in compared)):
+        row = [note or outcome.contest.unit]
+        for name in names:
+            taken = outcome.samples[name]
+            row.append(_spread([s.notes[note] if note else s.value for s in taken]))
+        for pair in pairs:
+            row += _verdict_cells(outcome, pair, note)
+        rows.append(row)
+    return header, rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    summary = summarise(values)
+    return f"{_number(summary.median)} ({_number(summary.minimum)}-{_number(summary.maximum)})"
+
+
+def _verdict_cells(outcome: Outcome, pair: tuple[str, str], note: str | None) -> list[str]:
+    for found in outcome.comparisons:
+        if (found.ours, found.theirs, found.measure) == (*pair, note):
+            _, median, spread, target = _row(found)
+            return [f"{median} ({spread})", target]
+    return ["", ""]
 
 
 def _cells(summary: Summary) -> list[str]:
@@ -152,6 +190,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
             {
                 "ours": comparison.ours,
                 "theirs": comparison.theirs,
+                "measure": comparison.measure,
                 "median_ratio": comparison.verdict.ratio.median,
                 "min_ratio": comparison.verdict.ratio.minimum,
                 "max_ratio": comparison.verdict.ratio.maximum,
