@@ -309,11 +309,12 @@ class GossipConfig:
     Raises :class:`~laminar.errors.ConfigError` when a value is out of range.
     """
 
-    interval_s: float = 0.5
+    interval_s: float = 1.0
     """Pause between two rounds. Everything about who is alive is in proportion to it."""
 
     fanout_max: int = 3
-    """How many live nodes are talked to in a round."""
+    """How many nodes are told news at once, and talked to in a round where views differ;
+    it is one where they do not."""
 
     priority_prefixes: tuple[str, ...] = ("gossip:", "shuffle:addr")
     """Keys that begin with one of these travel before all others of any node."""
@@ -324,8 +325,9 @@ class GossipConfig:
     silence_intervals_max: int = 10
     """A silence this many times as long as usual is suspicious, however irregular a node was."""
 
-    suspicion_intervals_max: int = 6
-    """How many intervals a suspect has to show itself; more in clusters of more than ten."""
+    suspicion_intervals_max: float = 3.5
+    """How many intervals a node that does not answer has to show itself before it is taken for
+    dead; more in clusters of more than a hundred. A node that pauses for less is not."""
 
     direct_evidence_s: float = 5.0
     """How long what this node saw for itself counts for more than what it was told."""

@@ -29,6 +29,9 @@ from laminar.testing.datagrams import DatagramFaults, DatagramWeather
 EPOCH_NS = 1_700_000_000 * 10**9
 """The time of day when a world begins."""
 
+TICK_S_MIN = 0.0001
+"""Least time between what makes a tick due and the tick."""
+
 BACKLOG = 256
 """Datagrams that wait for a node that is paused; more are lost, as in a kernel's buffer."""
 
@@ -43,6 +46,8 @@ class GossipNode:
         self.backlog: list[tuple[str, bytes]] = []
         self.late = False
         """Whether a tick was due while it was paused."""
+        self.wakes_at = float("inf")
+        """When its next tick is planned."""
         self._world = world
         self._clock_s = clock_s
 
@@ -57,6 +62,11 @@ class GossipNode:
         return self._world.now + self._clock_s
 
     @property
+    def due(self) -> float:
+        """When the core wants to tick, in the time of the world."""
+        return self.core.due - self._clock_s
+
+    @property
     def running(self) -> bool:
         """Whether this life goes on."""
         return self._world.nodes.get(self.addr) is self and self.core.error is None
@@ -64,10 +74,17 @@ class GossipNode:
     def write(self, key: str, value: str, ttl_s: float | None = None) -> None:
         """Set a key in its slot."""
         self.core.write(key, value, self.now, ttl_s)
+        self._world.plan(self)
 
     def delete(self, key: str) -> None:
         """Delete a key of its slot."""
         self.core.delete(key, self.now)
+        self._world.plan(self)
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        self.core.leave(self.now)
+        self._world.plan(self)
 
     def pause(self, seconds: float) -> None:
         """Stand still: no ticks, and what arrives waits."""
@@ -125,7 +142,8 @@ class GossipWorld:
         core.set_seeds(tuple(seeds))
         started = self.nodes[addr] = GossipNode(self, core, addr, clock_s)
         self.after(started)
-        self.at(self.now + self.rng.random() * self.config.interval_s, lambda: self._tick(started))
+        started.wakes_at = self.now + self.rng.random() * self.config.interval_s
+        self.at(started.wakes_at, lambda: self._tick(started))
         return started
 
     def sealer(self, node: NodeId) -> Sealer:
@@ -141,6 +159,13 @@ class GossipWorld:
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Have something done at that time."""
         heapq.heappush(self._queue, (when, next(self._order), action))
+
+    def plan(self, node: GossipNode) -> None:
+        """Let a node tick when it wants to. What is due takes a moment, as it does elsewhere."""
+        due = max(node.due, self.now + TICK_S_MIN)
+        if due < node.wakes_at:
+            node.wakes_at = due
+            self.at(due, lambda: self._tick(node))
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -159,18 +184,18 @@ class GossipWorld:
         for addr, datagram in outgoing:
             self.inject(node.addr, addr, datagram)
         self.after(node)
+        self.plan(node)
 
     def _tick(self, node: GossipNode) -> None:
-        if not node.running:
+        if not node.running or self.now < node.wakes_at:
             return
+        node.wakes_at = float("inf")
         if node.paused_until > self.now:
             self.struck["pause"] += 1
             node.late = True
             self.at(node.paused_until, lambda: self.wake(node))
             return
         self._send(node, node.core.on_tick(node.now, self.rng))
-        jitter = 0.9 + 0.2 * self.rng.random()
-        self.at(self.now + self.config.interval_s * jitter, lambda: self._tick(node))
 
     def wake(self, node: GossipNode) -> None:
         """End a pause: what waited arrives, and the tick that was due is made up for."""
@@ -182,6 +207,7 @@ class GossipWorld:
             self._arrive(source, node.addr, datagram)
         if node.late:
             node.late = False
+            node.wakes_at = self.now
             self._tick(node)
 
     def _arrive(self, source: str, target: str, datagram: bytes) -> None:

@@ -14,8 +14,10 @@ class Life:
     def __init__(self):
         self.changes = {number: [] for number in LANES}
         """Version, key and value of each change that can have been told to anybody."""
+        self.heartbeat = 0
 
     def note(self, slot, now):
+        self.heartbeat = slot.heartbeat
         for number, lane in slot.lanes():
             changes = self.changes[number]
             known = changes[-1][0] if changes else 0
@@ -76,6 +78,7 @@ class Ledger:
         for slot in node.core._view.others():
             life = self.lives.get((slot.node, slot.incarnation))
             assert life is not None, f"{node.node} believes in a life that never was: {slot.digest}"
+            assert slot.heartbeat <= life.heartbeat, f"{slot.node} never lived so long"
             for number, lane in slot.lanes():
                 if not lane.complete:
                     continue
@@ -119,7 +122,9 @@ class Ledger:
         view, config = node.core._view, self.world.config
         assert len(view.slots) <= config.nodes_max
         assert len(view.graves) <= config.graves_max
-        assert len(view.rotation) == len(view.slots) - 1
+        assert len(view.rotation) == len(view.partners) == len(view.slots) - 1
+        assert set(node.core._suspicion.asking) <= view.slots.keys()
+        assert len(node.core._herald) <= 2 * len(view.slots)
         assert len(view._mortals) <= len(view.slots)
         assert len(node.core._exchange._news) <= config.nodes_max
         for slot in view.slots.values():

@@ -122,7 +122,7 @@ class Plan:
     def _leave(self):
         if len(self.running) > 2:
             node = self._any()
-            node.core.leave(node.now)
+            node.leave()
             self.left.add(node.core)
             del self.running[node.node]
             self.world.at(self.world.now + 5, lambda: self._end(node))

@@ -31,6 +31,8 @@ def acquainted(world, size):
                 slot.state = MemberState.ALIVE
                 view.slots[own.node] = slot
                 view.rotation.add(own.node, world.rng)
+                view.partners.add(own.node, world.rng)
+        view.roll.changed()
         view.take_news()
     return nodes
 

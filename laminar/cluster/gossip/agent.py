@@ -41,9 +41,6 @@ from laminar.net.datagram import DatagramNetwork, DatagramSocket
 from laminar.net.tasks import leave
 from laminar.net.udp import UdpNetwork
 
-FAREWELL_TICKS = 5
-"""A node that leaves ticks this many times as often, so that it need not stay for long."""
-
 
 class GossipAgent:
     """One node's part in the gossip, over UDP.
@@ -108,6 +105,8 @@ class GossipAgent:
         self._stack = AsyncExitStack()
         self._socket: DatagramSocket | None = None
         self._core: GossipCore | None = None
+        self._wakes_at = float("-inf")
+        """When the next tick is planned."""
         self._kv: GossipKv | None = None
         self._sealer: DatagramSealer | None = None
 
@@ -127,12 +126,14 @@ class GossipAgent:
             self._kv = GossipKv(core, self._hand_out)
             self._keys = self._make_keys(core)
             await self._resolve_seeds(core)
+            self._wake = anyio.Event()
             tasks = await self._stack.enter_async_context(anyio.create_task_group())
         except BaseException:
             sock.close()
             raise
         self._tasks = tasks
         self._stopped = anyio.Event()
+        self._said_goodbye = anyio.Event()
         self._hand_out()
         tasks.start_soon(self._receive_loop, sock)
         tasks.start_soon(self._tick_loop)
@@ -302,13 +303,16 @@ class GossipAgent:
             await self._send(outgoing)
 
     async def _tick_loop(self) -> None:
-        due = anyio.current_time()
+        core = self._require_core()
         while True:
-            await self._tick()
-            # Not in step with others; and a late tick is not made up for by hasty ones.
-            due = max(due, anyio.current_time() - self._config.interval_s)
-            due += self._config.interval_s * self._rng.uniform(0.95, 1.05)
-            await anyio.sleep_until(due)
+            self._wakes_at = core.due
+            with anyio.CancelScope(deadline=self._wakes_at):
+                await self._wake.wait()
+            self._wake = anyio.Event()
+            if anyio.current_time() >= core.due:
+                outgoing = core.on_tick(anyio.current_time(), self._rng)
+                self._hand_out()
+                await self._send(outgoing)
 
     async def _resolve_loop(self) -> None:
         """Look the seeds up again while nobody is there: their addresses may have changed."""
@@ -317,11 +321,6 @@ class GossipAgent:
             await anyio.sleep(self._config.resolve_interval_s)
             if core.alone:
                 await self._resolve_seeds(core)
-
-    async def _tick(self) -> None:
-        outgoing = self._require_core().on_tick(anyio.current_time(), self._rng)
-        self._hand_out()
-        await self._send(outgoing)
 
     async def _send(self, outgoing: Sequence[Outgoing]) -> None:
         sock = self._require_socket()
@@ -338,9 +337,8 @@ class GossipAgent:
             return
         with anyio.move_on_after(self._config.leave_timeout_s):
             core.leave(anyio.current_time())
-            while not core.farewells:
-                await self._tick()
-                await anyio.sleep(self._config.interval_s / FAREWELL_TICKS)
+            self._hand_out()
+            await self._said_goodbye.wait()
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -391,8 +389,12 @@ class GossipAgent:
             core.set_seeds(tuple(dict.fromkeys(found)))
 
     def _hand_out(self) -> None:
-        """Tell whoever wants to know what has changed."""
+        """Tell whoever wants to know what has changed; the core may want to tick earlier now."""
         core = self._require_core()
+        if core.due < self._wakes_at:
+            self._wake.set()
+        if core.farewells:
+            self._said_goodbye.set()
         for event in core.take_events():
             if self._keys is not None:
                 self._keys.on_event(event)

@@ -2,13 +2,18 @@
 
 ::
 
-    {"v": 1, "k": kind, "c": cookie, "e": echo,
+    {"v": 2, "k": kind,
      "d": [[node, incarnation, heartbeat, max, gc, max, gc], ...],       the priority lane first
+     "c": cookie, "e": echo,
      "u": [[node, incarnation, lane, start, end, gc, [item, ...]], ...],
      "g": [[node, incarnation], ...],
+     "s": [[node, incarnation, heartbeat], ...],                         hints
+     "b": [start, low bytes, tag],                                       heartbeats
      "q": true,                           only where the answer is to prove an address
      "p": zeros}                          only where the message would be too small otherwise
     item: [key, version, value or nil] or [key, version, value, milliseconds to live]
+
+All but the first three are left out when they are empty, and "d" where "b" stands for it.
 
 What arrives may come from anybody. Nothing is allocated beyond the size of the datagram, and
 what is wrong in any field is a :class:`~laminar.errors.ProtocolError`, with the reason
@@ -27,8 +32,10 @@ import msgpack
 from laminar.cluster.amplification import COOKIE_BYTES
 from laminar.cluster.gossip.messages import (
     LANES,
+    Beats,
     Digest,
     Grave,
+    Hint,
     Item,
     Kind,
     LaneDelta,
@@ -38,20 +45,27 @@ from laminar.cluster.kv import KEY_LENGTH_MAX
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import Incarnation, NodeId, node_id
 
-VERSION: Final = 1
+VERSION: Final = 2
 NUMBER_MAX: Final = 2**63 - 1
 """Incarnations, heartbeats and versions."""
 TTL_MS_MAX: Final = 2**53
 
 NODE_BYTES_MAX: Final = 2 + 128
 _NUMBER_BYTES_MAX: Final = 9
-BASE_BYTES: Final = 1 + 2 * 3 + 2 * (4 + COOKIE_BYTES) + 3 * 5 + 5 + 3
-"""Of a message without digests, deltas and graves."""
+TAG_BYTES: Final = 8
+"""Of the tag of heartbeats."""
+BASE_BYTES: Final = 1 + 2 * 3 + 2 * (4 + COOKIE_BYTES) + 4 * 5 + 3
+"""Of a message without digests, deltas, graves, hints and heartbeats."""
+BEATS_OVERHEAD_BYTES: Final = 2 + 1 + _NUMBER_BYTES_MAX + 3 + 2 + TAG_BYTES
+"""Of heartbeats beside half a byte for each."""
 DIGEST_BYTES_MAX: Final = 1 + NODE_BYTES_MAX + 6 * _NUMBER_BYTES_MAX
 ITEM_OVERHEAD_BYTES: Final = 1 + 3 + _NUMBER_BYTES_MAX + 3 + _NUMBER_BYTES_MAX
 """Of an item beside its key and its value."""
 
 _ARRAY: Final = struct.Struct(">BH")
+_PADDING_OVERHEAD_BYTES: Final = 2 + 3
+_REQUIRED: Final = frozenset("vk")
+_KNOWN: Final = frozenset("vkdceugsbqp")
 
 
 def delta_overhead_bytes(node: str) -> int:
@@ -73,8 +87,12 @@ class MessageWriter:
         self._digests: list[bytes] = []
         self._deltas: list[bytes] = []
         self._graves: list[bytes] = []
+        self._hints: list[bytes] = []
+        self._beats = b""
         self._limit = limit_bytes
-        self._padding = b""
+        self._size_min = 0
+        self.leaves_out_own = False
+        """Whether heartbeats stand for the own digest, if that is the only one."""
         self.asks_proof = False
         """See :attr:`Message.asks_proof`."""
         if not self.add_digest(own):
@@ -88,7 +106,8 @@ class MessageWriter:
     @property
     def says_more(self) -> bool:
         """Whether there is anything in it beside the own digest."""
-        return len(self._digests) > 1 or bool(self._deltas) or bool(self._graves)
+        more = len(self._digests) > 1 or self._deltas or self._graves or self._hints
+        return bool(more or self._beats)
 
     def add_digest(self, digest: Digest) -> bool:
         """Add it if it fits, and return whether it does."""
@@ -97,6 +116,19 @@ class MessageWriter:
     def add_grave(self, grave: Grave) -> bool:
         """Add it if it fits, and return whether it does."""
         return self._add(self._graves, _pack(grave))
+
+    def add_hint(self, hint: Hint) -> bool:
+        """Add it if it fits, and return whether it does."""
+        return self._add(self._hints, _pack(hint))
+
+    def add_beats(self, beats: Beats) -> bool:
+        """Say the heartbeats if they fit, and return whether they do."""
+        packed = b"\xa1b" + _pack(beats)
+        if len(packed) > self._free:
+            return False
+        self._free -= len(packed)
+        self._beats = packed
+        return True
 
     def add_delta(self, delta: LaneDelta) -> LaneDelta | None:
         """Add as many of its first items as fit; return the rest of it, ``None`` if that is none.
@@ -121,28 +153,43 @@ class MessageWriter:
         else:
             rest = delta._replace(start=end, items=delta.items[len(items) :])
         head = (delta.node, delta.incarnation, delta.lane, delta.start, end, delta.gc_version)
-        body = [b"\x97", *map(_pack, head), _ARRAY.pack(0xDC, len(items)), *items]
+        body = [b"\x97", *map(_pack, head), _array(len(items)), *items]
         self._add(self._deltas, b"".join(body))
         return rest
 
     def pad(self, size_bytes: int) -> None:
         """Let the message have about that size at least, if the limit allows."""
-        missing = min(size_bytes, self._limit) - (self._limit - self._free)
-        if missing > 0:
-            self._padding = bytes(missing)
+        self._size_min = min(size_bytes, self._limit)
 
     def finish(self) -> bytes:
         """The message's bytes, no more than the limit."""
-        fields = {b"v": VERSION, b"k": int(self._kind), b"c": self._cookie, b"e": self._echo}
-        parts = [bytes([0x87 + bool(self._padding) + self.asks_proof])]
-        parts += (b"\xa1" + name + _pack(value) for name, value in fields.items())
-        for name, rows in ((b"d", self._digests), (b"u", self._deltas), (b"g", self._graves)):
-            parts += [b"\xa1", name, _ARRAY.pack(0xDC, len(rows)), *rows]
+        brief = self.leaves_out_own and self._beats and len(self._digests) == 1
+        sections = (
+            (b"d", [] if brief else self._digests),
+            (b"u", self._deltas),
+            (b"g", self._graves),
+        )
+        parts = [b"\xa1v", _pack(VERSION), b"\xa1k", _pack(int(self._kind))]
+        fields = 2
+        for name, cookie in ((b"c", self._cookie), (b"e", self._echo)):
+            if cookie:
+                parts += (b"\xa1", name, _pack(cookie))
+                fields += 1
+        for name, rows in (*sections, (b"s", self._hints)):
+            if rows:
+                parts += (b"\xa1", name, _array(len(rows)), *rows)
+                fields += 1
+        if self._beats:
+            parts.append(self._beats)
+            fields += 1
         if self.asks_proof:
-            parts += [b"\xa1q", _pack(True)]
-        if self._padding:
-            parts += [b"\xa1p", _pack(self._padding)]
-        return b"".join(parts)
+            parts += (b"\xa1q", _pack(True))
+            fields += 1
+        missing = self._size_min - sum(map(len, parts)) - 1
+        if missing > _PADDING_OVERHEAD_BYTES:
+            parts += (b"\xa1p", _pack(bytes(missing - _PADDING_OVERHEAD_BYTES)))
+            fields += 1
+        return b"".join([bytes([0x80 + fields]), *parts])
 
     def _add(self, section: list[bytes], packed: bytes) -> bool:
         if len(packed) > self._free:
@@ -166,24 +213,30 @@ def decode(payload: bytes) -> Message:
     version = fields.get("v")
     if type(version) is not int or version != VERSION:
         raise ProtocolError("version", f"gossip of version {version!r:.40}, this is {VERSION}")
-    if fields.keys() - {"p", "q"} != {"v", "k", "c", "e", "d", "u", "g"}:
+    if not _REQUIRED <= fields.keys() <= _KNOWN:
         raise _malformed(f"unknown or missing fields: {list(fields)!r:.100}")
     try:
         kind = Kind(_number(fields["k"]))
     except ValueError as error:
         raise _malformed(str(error)) from error
-    digests = [_digest(row) for row in _list(fields["d"])]
-    if not digests:
+    digests = [_digest(row) for row in _list(fields.get("d", []))]
+    if not digests and ("d" in fields or "b" not in fields):
         raise _malformed("no digest of the sender's own")
     return Message(
         kind=kind,
-        cookie=_cookie(fields["c"]),
-        echo=_cookie(fields["e"]),
+        cookie=_cookie(fields.get("c", b"")),
+        echo=_cookie(fields.get("e", b"")),
         digests=digests,
-        deltas=[_delta(row) for row in _list(fields["u"])],
-        graves=[_grave(row) for row in _list(fields["g"])],
+        deltas=[_delta(row) for row in _list(fields.get("u", []))],
+        graves=[_grave(row) for row in _list(fields.get("g", []))],
+        hints=[_hint(row) for row in _list(fields.get("s", []))],
+        beats=_beats(fields["b"]) if "b" in fields else None,
         asks_proof=fields.get("q") is True,
     )
+
+
+def _array(length: int) -> bytes:
+    return bytes([0x90 + length]) if length < 16 else _ARRAY.pack(0xDC, length)
 
 
 def _pack(value: object) -> bytes:
@@ -240,6 +293,18 @@ def _item(row: object) -> Item:
 def _grave(row: object) -> Grave:
     node, incarnation = _list(row, 2)
     return Grave(_node(node), Incarnation(_number(incarnation)))
+
+
+def _hint(row: object) -> Hint:
+    node, incarnation, heartbeat = _list(row, 3)
+    return Hint(_node(node), Incarnation(_number(incarnation)), _number(heartbeat))
+
+
+def _beats(row: object) -> Beats:
+    start, low, tag = _list(row, 3)
+    if type(low) is not bytes or type(tag) is not bytes or len(tag) != TAG_BYTES:
+        raise _malformed(f"no heartbeats: {row!r:.100}")
+    return Beats(_number(start), low, tag)
 
 
 def _list(value: object, size: int | None = None) -> Sequence[object]:

@@ -1,9 +1,10 @@
 """The gossip of one node, without any I/O: datagrams and ticks in, datagrams and events out.
 
-Each round a node begins an exchange with a few others, and each exchange makes both know what
-either knew, as far as it was talked about: SYN tells how far some of my copies are, SYN-ACK
-brings what I lack and tells what you lack, ACK brings that. (Push-pull anti-entropy: A. Demers
-et al., *Epidemic Algorithms for Replicated Database Maintenance*, 1987.)
+Each round a node begins an exchange with another one, and each exchange makes both know what
+either knew, as far as it was talked about. Where their views are equal, that is heartbeats. Where
+they differ, both tell how far some of their copies are, and bring what the other one lacks.
+(Push-pull anti-entropy: A. Demers et al., *Epidemic Algorithms for Replicated Database
+Maintenance*, 1987.) News does not wait for that: it is pushed at once.
 
 A digest of all nodes need not fit a datagram. One half of it is for those of whom there is news,
 the rest for all in turn, so news travels in a number of rounds that grows with the logarithm of
@@ -23,11 +24,13 @@ from laminar.cluster.gossip.codec import (
     NODE_BYTES_MAX,
     decode,
 )
-from laminar.cluster.gossip.exchange import Exchange, Outgoing
+from laminar.cluster.gossip.exchange import Answer, Exchange, Outgoing
+from laminar.cluster.gossip.herald import Herald
 from laminar.cluster.gossip.identity import Identity, Verdict
 from laminar.cluster.gossip.liveness import Lateness, Liveness
 from laminar.cluster.gossip.member import Member, MemberState
-from laminar.cluster.gossip.messages import Digest, Message
+from laminar.cluster.gossip.messages import Digest, Grave, Hint, Kind, Message
+from laminar.cluster.gossip.partners import Partners
 from laminar.cluster.gossip.slot import ADDR_KEY, LEFT_KEY, RESERVED_PREFIX, Slot
 from laminar.cluster.gossip.statistics import GossipStatistics
 from laminar.cluster.gossip.suspicion import Suspicion
@@ -44,13 +47,23 @@ DIGEST_BYTES_TYPICAL = 32
 RENEWAL_STEP_MAX = 2**30
 """As incarnations are nanoseconds, about a second."""
 
+JITTER = 0.05
+"""Rounds are longer or shorter by up to this part, so that nodes are not in step."""
+
+YOUNG_ROUNDS = 2
+"""In its first rounds, whatever a node says is a sign of life."""
+
+FAREWELL_ROUNDS = 5
+"""A node that leaves has this many times as many rounds, so that it need not stay for long."""
+
 
 class GossipCore:
     """One node's part in the gossip.
 
     ``now`` is seconds of any clock that does not go back, the same for all calls; ``rng`` is
-    all the chance there is. Call :meth:`on_tick` once per interval and :meth:`on_datagram` for
-    whatever arrives; send what they return; take :meth:`take_events` after either.
+    all the chance there is. Call :meth:`on_tick` at :attr:`due`, which may be earlier after any
+    other call, and :meth:`on_datagram` for whatever arrives; send what they return; take
+    :meth:`take_events` after either.
     """
 
     def __init__(
@@ -79,13 +92,16 @@ class GossipCore:
         self._view = View(config, self._own, room, wall_ns, now)
         self._suspicion = Suspicion(config, self._view, self.lateness)
         self._identity = Identity()
+        self._partners = Partners(config, self._view)
+        self._herald = Herald(config.interval_s)
         self._proof = proof
         self._exchange = Exchange(config, self._view, proof, sealer)
         self._sealer = sealer
         self._config = config
         self._round = 0
+        self._round_due = now
+        self._differ = False
         self._told: set[NodeId] = set()
-        self._seeds: tuple[str, ...] = ()
         self._received: Counter[str] = Counter()
         self.entry_bytes_max = self._view.entry_bytes_max(node)
         """Most bytes of a key and its value together: they must fit a datagram of any node."""
@@ -163,6 +179,7 @@ class GossipCore:
     def leave(self, now: float) -> None:
         """Say goodbye. Go on ticking until :attr:`farewells` are enough."""
         if self._own.state is not MemberState.LEFT:
+            self._round_due = now
             self._view.write(LEFT_KEY, "1", now, None)
             self._view.become(self._own, MemberState.LEFT, self.lateness.listened(now))
 
@@ -210,7 +227,9 @@ class GossipCore:
             bytes_sent=exchange.bytes_sent,
             datagrams_received=self._received["datagrams"],
             bytes_received=self._received["bytes"],
+            unanswered=self._suspicion.asking.in_vain_total,
             suspicions=self._suspicion.suspected,
+            refutations=self._received["refutations"],
             deaths=self._suspicion.died,
             renewals=self._received["renewals"],
             lateness_s=self.lateness.latest_s,
@@ -222,8 +241,8 @@ class GossipCore:
 
     def set_seeds(self, addrs: tuple[str, ...]) -> None:
         """Where to begin when nobody is known; also spoken to now and then otherwise."""
-        self._seeds = tuple(addr for addr in addrs if addr != self._own.addr)
-        if not self._seeds and self._own.state is MemberState.JOINING:
+        seeds = self._partners.seeds = tuple(addr for addr in addrs if addr != self._own.addr)
+        if not seeds and self._own.state is MemberState.JOINING:
             self._view.become(self._own, MemberState.ALIVE, self._own.since)
 
     def reachable(self, node: NodeId, now: float) -> None:
@@ -240,26 +259,88 @@ class GossipCore:
 
     # -- ticks and datagrams ----------------------------------------------------------------------
 
+    @property
+    def due(self) -> float:
+        """When :meth:`on_tick` is to be called."""
+        if self.error is not None:
+            return float("inf")
+        news = self._herald.next_at if self._view.hot else self._herald.due
+        return min(self._round_due, self._suspicion.due, self._view.next_expiry, news)
+
     def on_tick(self, now: float, rng: Random) -> list[Outgoing]:
-        """Begin a round: look after what grew old, and begin exchanges."""
+        """Do what is due: begin a round, ask again who has not answered, tell what is new."""
         if self.error is not None:
             return []
+        out: list[Outgoing] = []
+        if now >= self._round_due:
+            out += self._begin_round(now, rng)
+        self._view.expire(now)
+        for slot in self._suspicion.take_unanswered(now):
+            if slot.addr is not None:
+                out.append(self._exchange.question(slot, slot.addr, now))
+        self._gather_news()
+        if now >= self._herald.due:
+            out += self._tell_news(now, rng)
+        return out
+
+    def _begin_round(self, now: float, rng: Random) -> list[Outgoing]:
+        config, view = self._config, self._view
+        pause = config.interval_s * rng.uniform(1 - JITTER, 1 + JITTER)
+        if self._own.state is MemberState.LEFT:
+            pause /= FAREWELL_ROUNDS
+        # A late round is not made up for by hasty ones.
+        self._round_due = max(self._round_due, now - config.interval_s / 2) + pause
         self.lateness.tick(now)
         self._round += 1
         self._own.heartbeat += 1
-        view, nodes = self._view, len(self._view.slots)
         view.expire(now)
         view.collect(now)
         if self._identity.tick(self._round) is Verdict.RENEW:
             self._renew(rng)
         self._suspicion.look(now)
-        per_round = self._sealer.payload_bytes_max // DIGEST_BYTES_TYPICAL * self._config.fanout_max
-        view.expected_s = self._config.interval_s * (2 + nodes / max(1, per_round))
-        spread = 2 + 2 * ceil(log(nodes + 1, self._config.fanout_max + 1))
+        nodes = len(view.slots)
+        per_round = self._sealer.payload_bytes_max // DIGEST_BYTES_TYPICAL
+        view.expected_s = config.interval_s * (2 + nodes / per_round)
+        self._gather_news()
+        self._exchange.begin_round(self._round, self._spread(nodes))
         listened = self.lateness.listened(now)
-        self._exchange.begin_round(self._round, spread)
+        asking, differ = self._suspicion.asking, self._differ
+        self._differ = False
+        out: list[Outgoing] = []
+        for target in self._partners.choose(self._round, asking, differ, rng):
+            addr = target if isinstance(target, str) else target.addr
+            if addr is not None:
+                out.append(self._exchange.syn(addr, differ, now, listened, rng))
+            if isinstance(target, Slot):
+                self._suspicion.asked(target, listened)
+        return out
+
+    def _spread(self, nodes: int) -> int:
+        """Rounds that news takes to reach everybody."""
+        return 2 + 2 * ceil(log(nodes + 1, self._config.fanout_max + 1))
+
+    def _gather_news(self) -> None:
+        """See what happened that others are to hear of at once."""
+        for node, before in self._view.take_news().items():
+            self._exchange.note(node)
+            self._herald.changed(node, before)
+        suspicion, herald = self._suspicion, self._herald
+        for node in suspicion.accused:
+            herald.accused(node)
+        for node in suspicion.cleared:
+            herald.lives(node)
+        suspicion.accused.clear()
+        suspicion.cleared.clear()
+
+    def _tell_news(self, now: float, rng: Random) -> list[Outgoing]:
+        news, accused = self._herald.take(now)
+        if self._round <= YOUNG_ROUNDS and self.node in news:
+            self._own.heartbeat += 1  # so that who has just heard of it sees that it lives
+        listened = self.lateness.listened(now)
         return [
-            self._exchange.syn(addr, now, listened, rng) for addr in self._targets(listened, rng)
+            self._exchange.push(slot.addr, news, accused, now, listened)
+            for slot in self._partners.sample(self._suspicion.asking, rng)
+            if slot.addr is not None
         ]
 
     def on_datagram(self, source: str, datagram: bytes, now: float, rng: Random) -> list[Outgoing]:
@@ -274,44 +355,109 @@ class GossipCore:
         try:
             sender, payload = self._sealer.open(datagram, source, now)
             message = decode(payload)
-            if message.digests[0].node != sender:
-                raise ProtocolError("sender", f"{sender} speaks as {message.digests[0].node}")
-            self._check_echo(message)
+            self._check_sender(message, sender)
         except ProtocolError as error:
             self._view.drops[error.reason] += 1
             return []
         self._proof.on_received(source, len(datagram))
-        return self._take_in(source, message, now, rng)
+        return self._take_in(source, sender, message, now, rng)
 
-    def _take_in(self, source: str, message: Message, now: float, rng: Random) -> list[Outgoing]:
+    def _take_in(
+        self, source: str, sender: NodeId, message: Message, now: float, rng: Random
+    ) -> list[Outgoing]:
         view, listened = self._view, self.lateness.listened(now)
         view.expire(now)
         if message.echo:
             self._proof.prove(source, message.echo, now)
         if self._own.state is MemberState.JOINING:
             view.become(self._own, MemberState.ALIVE, listened)
+            self._herald.lives(self.node)
         answer = self._exchange.answer(source, message)
+        for hint in message.hints:
+            self._take_hint(hint, listened, rng)
         for grave in message.graves:
             mine = grave.node == self.node and grave.incarnation >= self.incarnation
             if mine and self._is_believable(grave.incarnation, now):
                 self._renew(rng, grave.incarnation)
-        for index, digest in enumerate(message.digests):
-            if digest.node == self.node:
-                self._hear_of_self(digest, message.digests[0].node, now, rng)
-                if self.error is not None:
-                    return []
-                answer.weigh(digest, self._own)
-            else:
-                answer.weigh(digest, view.hear(digest, index == 0, now, listened, rng))
+        for digest in message.digests:
+            answer.weigh(digest, self._hear(digest, sender, now, rng))
+            if self.error is not None:
+                return []
         for delta in message.deltas:
-            view.take(delta, now, listened)
-        return answer.finish(now, listened, rng)
+            incomplete = view.take(delta, now, listened)
+            if incomplete is not None:
+                answer.miss(incomplete)
+        self._compare(sender, message, answer, listened, rng)
+        if message.kind is Kind.PUSH and self._suspicion.asking.extra_intervals == 0:
+            self._note_known(message)
+        out = answer.finish(now, listened, rng)
+        self._gather_news()
+        return out
+
+    def _hear(self, digest: Digest, sender: NodeId, now: float, rng: Random) -> Slot | Grave | None:
+        """Take notice of a life; see :meth:`View.meet`."""
+        if digest.node == self.node:
+            self._hear_of_self(digest, sender, now, rng)
+            return self._own
+        listened = self.lateness.listened(now)
+        heard = self._view.meet(digest, now, listened, rng)
+        if isinstance(heard, Slot):
+            direct = digest.node == sender
+            self._suspicion.heard(heard, digest.incarnation, digest.heartbeat, direct, listened)
+        return heard
+
+    def _compare(
+        self, sender: NodeId, message: Message, answer: Answer, listened: float, rng: Random
+    ) -> None:
+        """Take in heartbeats, if they are those of the view that is here, too."""
+        if message.beats is None:
+            # Digests of others instead of heartbeats: the views differ.
+            self._differ |= message.kind is Kind.SYN_ACK and len(message.digests) > 1
+            return
+        beats = self._view.roll.hear(message.beats)
+        answer.compare(message.beats, beats is not None)
+        if beats is None:
+            self._differ = True
+            return
+        for slot, heartbeat in beats:
+            if slot is not self._own:
+                direct = slot.node == sender and not message.digests
+                self._suspicion.heard(slot, slot.incarnation, heartbeat, direct, listened)
+            elif heartbeat > slot.heartbeat:
+                self._renew(rng)
+
+    def _note_known(self, message: Message) -> None:
+        """What is told on by others need not be told so often."""
+        told = {digest.node for digest in message.digests}
+        told.update(delta.node for delta in message.deltas)
+        for node in told - self._view.hot.keys():
+            self._herald.heard(node)
+
+    def _take_hint(self, hint: Hint, listened: float, rng: Random) -> None:
+        """Somebody says that a node does not answer."""
+        if hint.node != self.node:
+            slot = self._view.slots.get(hint.node)
+            if slot is not None and not self._suspicion.hinted(slot, hint, listened):
+                self._herald.heard(hint.node, accused=True)
+        elif hint.incarnation == self.incarnation:
+            if hint.heartbeat > self._own.heartbeat:
+                self._renew(rng)  # never said so
+            elif hint.heartbeat == self._own.heartbeat:
+                self._received["refutations"] += 1
+                self._own.heartbeat += 1
+                self._herald.lives(self.node)
 
     # -- who this is ------------------------------------------------------------------------------
 
-    def _check_echo(self, message: Message) -> None:
-        """Refuse what this node said itself."""
+    def _check_sender(self, message: Message, sender: NodeId) -> None:
+        """Refuse what somebody says in another's name, and what this node said itself."""
+        if not message.digests:
+            if sender == self.node:
+                raise ProtocolError("echo", "this node's own view")
+            return
         first = message.digests[0]
+        if first.node != sender:
+            raise ProtocolError("sender", f"{sender} speaks as {first.node}")
         mine = first.node == self.node and first.incarnation == self.incarnation
         if mine and not self._is_foreign(first):
             raise ProtocolError("echo", "this node's own words")
@@ -368,31 +514,6 @@ class GossipCore:
         highest = max(claimed, self._identity.claimed, self.incarnation)
         self._view.renew(Incarnation(highest + rng.randint(1, RENEWAL_STEP_MAX)))
         self._received["renewals"] += 1
-
-    # -- whom to talk to --------------------------------------------------------------------------
-
-    def _targets(self, listened: float, rng: Random) -> list[str]:
-        """Some live nodes, suspects, perhaps a dead one, perhaps a seed."""
-        view, fanout = self._view, self._config.fanout_max
-        live: list[Slot] = []
-        suspects: list[Slot] = []
-        dead: list[Slot] = []
-        for slot in view.others():
-            if slot.state is MemberState.DEAD:
-                dead.append(slot)
-            elif slot.state is not MemberState.LEFT:
-                live.append(slot)
-                if slot.state is MemberState.SUSPECT:
-                    suspects.append(slot)
-        chosen = rng.sample(live, min(fanout, len(live)))
-        # A suspect that hears from many has the best chance to show itself.
-        chosen += rng.sample(suspects, min(fanout, len(suspects)))
-        if dead and rng.random() < len(dead) / (len(live) + 1):
-            chosen.append(rng.choice(dead))
-        addrs = [slot.addr for slot in chosen]
-        if self._seeds and rng.random() * (len(live) + len(dead)) <= len(self._seeds):
-            addrs.append(rng.choice(self._seeds))
-        return list(dict.fromkeys(addr for addr in addrs if addr and addr != self._own.addr))
 
     def _check_reserved(self, key: str) -> None:
         if key.startswith(RESERVED_PREFIX):

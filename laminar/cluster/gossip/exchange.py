@@ -7,29 +7,44 @@ from random import Random
 from typing import NamedTuple
 
 from laminar.cluster.amplification import AddressProof
-from laminar.cluster.gossip.codec import BASE_BYTES, DIGEST_BYTES_MAX, MessageWriter
+from laminar.cluster.gossip.codec import (
+    BASE_BYTES,
+    BEATS_OVERHEAD_BYTES,
+    DIGEST_BYTES_MAX,
+    MessageWriter,
+)
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.gossip.messages import (
-    BULK,
-    PRIORITY,
+    LANES,
+    Beats,
     Digest,
     Grave,
+    Hint,
     Kind,
     LaneDelta,
     LaneDigest,
     Message,
 )
 from laminar.cluster.gossip.slot import Slot
-from laminar.cluster.gossip.view import View
+from laminar.cluster.gossip.view import NOTHING, Versions, View
 from laminar.cluster.seal import Sealer
 from laminar.config import GossipConfig
-from laminar.model import NodeId
+from laminar.model import NODE_ID_LENGTH_MAX, NodeId
 
-_ANSWERS = {Kind.SYN: Kind.SYN_ACK, Kind.SYN_ACK: Kind.ACK, Kind.ACK: Kind.DELTA}
+_ANSWERS = {
+    Kind.SYN: Kind.SYN_ACK,
+    Kind.PUSH: Kind.SYN_ACK,
+    Kind.SYN_ACK: Kind.ACK,
+    Kind.ACK: Kind.DELTA,
+}
 _NOTHING = LaneDigest(0, 0)
 
 SYN_BYTES_MIN = 160
 """So that an answer with any node's digest is allowed; see ``amplification_max``."""
+
+
+DOUBT_INTERVALS = 10
+"""So long after a death it is told to those whose view differs."""
 
 
 class Outgoing(NamedTuple):
@@ -56,21 +71,76 @@ class Exchange:
         self._round = 0
         self._spread = 1
         self._overhead_bytes = len(sealer.seal(b""))
+        spare = NODE_ID_LENGTH_MAX - len(view.own.node)
+        self.bytes_min = BASE_BYTES + DIGEST_BYTES_MAX - spare
+        """Any message has room in so many bytes of payload."""
 
     def begin_round(self, round_: int, spread: int) -> None:
         """News is talked about first for ``spread`` rounds."""
         self._round, self._spread = round_, spread
         self._news = {node: until for node, until in self._news.items() if until >= round_}
 
-    def syn(self, addr: str, now: float, listened: float, rng: Random) -> Outgoing:
-        """Begin an exchange with ``addr``."""
-        largest = self._sealer.payload_bytes_max
-        writer = self.writer(Kind.SYN, addr, b"", largest, now)
-        said = {self._view.own.node}
-        self.add_news(writer, said, listened, rng)
-        self._add_all_in_turn(writer, said, listened)
-        writer.pad(SYN_BYTES_MIN)
+    def note(self, node: NodeId) -> None:
+        """There is news of ``node``."""
+        self._news[node] = self._round + self._spread
+
+    def syn(self, addr: str, news: bool, now: float, listened: float, rng: Random) -> Outgoing:
+        """Begin an exchange with ``addr``, with news if it is likely to be news there."""
+        writer = self._opening(Kind.SYN, addr, now)
+        if news:
+            self.add_news(writer, {self._view.own.node}, listened, rng)
+        beats = self._view.roll.call(writer.free_bytes - BEATS_OVERHEAD_BYTES)
+        writer.add_beats(beats)
+        # Who may not know this life is told of it.
+        known = not news and self._view.own.node not in self._news and self.knows(addr, now)
+        writer.leaves_out_own = known and self._view.roll.is_whole(beats)
         return self.send(addr, writer)
+
+    def question(self, slot: Slot, addr: str, now: float) -> Outgoing:
+        """Ask a node that does not answer to show that it lives, later than is known here."""
+        writer = self._opening(Kind.SYN, addr, now)
+        writer.add_hint(_hint(slot))
+        return self.send(addr, writer)
+
+    def push(
+        self,
+        addr: str,
+        news: dict[NodeId, Versions | None],
+        accused: list[NodeId],
+        now: float,
+        listened: float,
+    ) -> Outgoing:
+        """Tell what is new, and of whom it is said that they do not answer."""
+        writer = self._opening(Kind.PUSH, addr, now)
+        slots = self._view.slots
+        for node in accused:
+            if node in slots and not writer.add_hint(_hint(slots[node])):
+                break
+        proven = self.knows(addr, now)
+        told: list[tuple[Slot, Versions]] = []
+        for node, before in news.items():
+            slot = slots.get(node)
+            if slot is None or not self._view.tells(slot, listened):
+                continue
+            # A delta says as much as a digest, but for a life that may not be known.
+            brief = proven and before is not None and before > NOTHING
+            if not (brief or slot is self._view.own or writer.add_digest(slot.digest)):
+                break
+            if before is not None:
+                told.append((slot, before))
+        for number in LANES if proven else ():
+            for slot, before in told:
+                lane = slot.lane(number)
+                if lane.complete and before[number] < lane.max_version:
+                    writer.add_delta(_delta(slot, number, before[number], now))
+        return self.send(addr, writer)
+
+    def _opening(self, kind: Kind, addr: str, now: float) -> MessageWriter:
+        """A message that answers none; if it may be the first one, not too small to be answered."""
+        writer = self.writer(kind, addr, b"", self._sealer.payload_bytes_max, now)
+        if not self.knows(addr, now):
+            writer.pad(SYN_BYTES_MIN)
+        return writer
 
     def answer(self, source: str, message: Message) -> Answer:
         """Begin the answer to a message."""
@@ -80,7 +150,7 @@ class Exchange:
         self, kind: Kind, addr: str, echo: bytes, limit_bytes: int, now: float
     ) -> MessageWriter:
         """A message to ``addr`` that begins with the own digest."""
-        cookie = self._proof.cookie(addr, now)
+        cookie = b"" if self.knows(addr, now) else self._proof.cookie(addr, now)
         return MessageWriter(kind, cookie, echo, self._view.own.digest, limit_bytes)
 
     def knows(self, addr: str, now: float) -> bool:
@@ -107,8 +177,6 @@ class Exchange:
         self, writer: MessageWriter, said: set[NodeId], listened: float, rng: Random
     ) -> None:
         """Talk about those of whom there is news, with half of what room there is."""
-        until = self._round + self._spread
-        self._news.update(dict.fromkeys(self._view.take_news(), until))
         enough = writer.free_bytes // 2
         news = [node for node in self._news if node not in said]
         rng.shuffle(news)
@@ -120,14 +188,25 @@ class Exchange:
                 break
             said.add(node)
 
-    def _add_all_in_turn(self, writer: MessageWriter, said: set[NodeId], listened: float) -> None:
+    def add_doubts(self, writer: MessageWriter, listened: float) -> None:
+        """Who seems not to be there: who thinks otherwise may have missed that."""
+        since = listened - self._config.interval_s * DOUBT_INTERVALS
+        for slot in self._view.others():
+            lately = slot.state is MemberState.DEAD and slot.since > since
+            if (lately or slot.state is MemberState.SUSPECT) and not writer.add_hint(_hint(slot)):
+                break
+
+    def add_all_in_turn(
+        self, writer: MessageWriter, said: set[NodeId], enough: int, listened: float
+    ) -> None:
+        """Talk about all others, as far as there is room; those that follow are next."""
         view = self._view
 
         def fits(node: NodeId) -> bool:
             slot = view.slots[node]
             if node in said or not view.tells(slot, listened):
                 return True
-            return writer.add_digest(slot.digest)
+            return writer.free_bytes >= enough and writer.add_digest(slot.digest)
 
         view.rotation.take(fits)
 
@@ -142,6 +221,9 @@ class Answer:
         self._message = message
         self._said = {digest.node for digest in message.digests}
         self._graves: list[Grave] = []
+        self._beats: Beats | None = None
+        self._differs = False
+        self._missing: dict[NodeId, Slot] = {}
         self._weighed: list[tuple[Digest, Slot]] = []
 
     def weigh(self, digest: Digest, heard: Slot | Grave | None) -> None:
@@ -151,13 +233,22 @@ class Answer:
         elif heard is not None and digest is self._message.digests[0]:
             self._graves.append(heard)
 
+    def miss(self, slot: Slot) -> None:
+        """The other side has told what came after something that is missing here."""
+        if all(slot is not weighed for _, weighed in self._weighed):
+            self._missing[slot.node] = slot
+
+    def compare(self, beats: Beats, agrees: bool) -> None:
+        """The other side has told the heartbeats of its view, which is that of this node or not."""
+        self._beats, self._differs = beats, not agrees
+
     def finish(self, now: float, listened: float, rng: Random) -> list[Outgoing]:
         """The datagrams that make up the answer."""
         kind = _ANSWERS.get(self._message.kind)
         if kind is None:
             return []
         datagrams_max, limit_bytes = self._exchange.limits(self._source, now)
-        if limit_bytes < BASE_BYTES + DIGEST_BYTES_MAX:
+        if limit_bytes < self._exchange.bytes_min:
             self._view.drops["small"] += 1
             return []
         asks = kind is Kind.SYN_ACK and not self._exchange.knows(self._source, now)
@@ -166,7 +257,7 @@ class Answer:
         out: list[Outgoing] = []
         writer = self._exchange.writer(kind, self._source, echo, limit_bytes, now)
         if kind is not Kind.DELTA:
-            self._add_digests(writer, kind, bool(deltas), listened, rng)
+            self._add_digests(writer, bool(deltas), listened, rng)
         while True:
             while deltas:
                 rest = writer.add_delta(deltas[0])
@@ -185,33 +276,50 @@ class Answer:
 
     def _must_be(self, kind: Kind) -> bool:
         """Whether an answer is due that says nothing."""
-        return kind is Kind.SYN_ACK or (kind is Kind.ACK and self._message.asks_proof)
+        return self._message.kind is Kind.SYN or (kind is Kind.ACK and self._message.asks_proof)
 
     def _add_digests(
-        self, writer: MessageWriter, kind: Kind, deltas: bool, listened: float, rng: Random
+        self, writer: MessageWriter, deltas: bool, listened: float, rng: Random
     ) -> None:
-        """What is wanted and what is news, with half of the room if there are deltas."""
+        """Heartbeats if the views are equal, else digests; half of the room is for deltas."""
         enough = writer.free_bytes // 2 if deltas else 0
         for grave in self._graves:
             writer.add_grave(grave)
-        own = self._view.own
-        wanted = [
-            slot for digest, slot in self._weighed if slot is not own and _ahead(digest, slot)
-        ]
+        asked = self._message.kind is Kind.SYN
+        if asked and self._beats is not None and not self._differs:
+            self._add_beats(writer, self._beats)
+        wanted, newer = self._wanted_and_newer(listened)
         for slot in wanted:
             if writer.free_bytes < enough or not writer.add_digest(slot.digest):
                 return
-        if kind is not Kind.SYN_ACK:
-            return
-        self._exchange.add_news(writer, self._said, listened, rng)
-        for digest, slot in self._weighed:
-            goodbye = slot.state is MemberState.LEFT and digest is self._message.digests[0]
-            if slot is own or not (goodbye or _behind(digest, slot)):
-                continue
-            if not self._view.tells(slot, listened):
-                continue
+        if asked and self._differs:
+            self._exchange.add_doubts(writer, listened)
+            self._exchange.add_news(writer, self._said, listened, rng)
+        for slot in newer:
             if writer.free_bytes < enough or not writer.add_digest(slot.digest):
                 return
+        if asked and self._differs:
+            self._exchange.add_all_in_turn(writer, self._said, enough, listened)
+
+    def _wanted_and_newer(self, listened: float) -> tuple[list[Slot], list[Slot]]:
+        """Of whom the other side knows more than this one, and of whom it knows less."""
+        wanted, newer = list(self._missing.values()), []
+        for digest, slot in self._weighed:
+            goodbye = slot.state is MemberState.LEFT and digest is self._message.digests[0]
+            if slot is self._view.own:
+                continue
+            if _ahead(digest, slot):
+                wanted.append(slot)
+            elif (goodbye or _behind(digest, slot)) and self._view.tells(slot, listened):
+                newer.append(slot)
+        return wanted, newer
+
+    def _add_beats(self, writer: MessageWriter, theirs: Beats) -> None:
+        """The same heartbeats as they are known here, if any of them is newer."""
+        mine = self._view.roll.part(theirs.start, 2 * len(theirs.low))
+        if mine.low != theirs.low:
+            writer.add_beats(mine)
+            writer.leaves_out_own = self._view.roll.is_whole(mine)
 
     def _deltas(self, now: float, listened: float) -> deque[LaneDelta]:
         """What the other side lacks, what matters before all else."""
@@ -221,25 +329,26 @@ class Answer:
             if _lacks(digest, slot) and self._view.tells(slot, listened)
         ]
         deltas: deque[LaneDelta] = deque()
-        for number in (PRIORITY, BULK):
+        for number in LANES:
             for digest, slot in lacking:
                 lane = slot.lane(number)
                 same = digest.incarnation == slot.incarnation
                 start = lane.start_for(digest.lane(number) if same else _NOTHING)
-                if start is None:
-                    continue
-                deltas.append(
-                    LaneDelta(
-                        slot.node,
-                        slot.incarnation,
-                        number,
-                        start,
-                        lane.max_version,
-                        lane.gc_version,
-                        lane.since(start, now),
-                    )
-                )
+                if start is not None:
+                    deltas.append(_delta(slot, number, start, now))
         return deltas
+
+
+def _delta(slot: Slot, number: int, start: int, now: float) -> LaneDelta:
+    """What changed in a lane after version ``start``."""
+    lane = slot.lane(number)
+    items = lane.since(start, now)
+    node, incarnation = slot.node, slot.incarnation
+    return LaneDelta(node, incarnation, number, start, lane.max_version, lane.gc_version, items)
+
+
+def _hint(slot: Slot) -> Hint:
+    return Hint(slot.node, slot.incarnation, slot.heartbeat)
 
 
 def _lacks(theirs: Digest, slot: Slot) -> bool:

@@ -42,6 +42,10 @@ class Liveness:
         self._mean_s += WEIGHT * off
         self._variance = (1 - WEIGHT) * (self._variance + WEIGHT * off * off)
 
+    def spoke(self, now: float) -> None:
+        """The node was heard between two signs of life: that ends a silence, no more."""
+        self.heard = now
+
     def phi(self, now: float, deviation_s_min: float) -> float:
         """How suspicious the silence is at ``now``; see the top of the module."""
         deviation = max(deviation_s_min, sqrt(self._variance))
@@ -68,6 +72,8 @@ class Lateness:
     """
 
     SCORE_MAX = 8
+    LATE_INTERVALS = 0.5
+    """A tick that is later than that is late; the clock rests from then on until it comes."""
 
     def __init__(self, now: float, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -81,16 +87,22 @@ class Lateness:
     def tick(self, now: float) -> None:
         """A tick that was due an interval after the one before it."""
         self.latest_s = max(0.0, now - self._ticked - self._interval_s)
+        late = self.latest_s - self._interval_s * self.LATE_INTERVALS
         self._ticked = max(now, self._ticked)
-        if self.latest_s > self._interval_s / 2:
-            self._missed_s += self.latest_s
+        if late > 0:
+            self._missed_s += late
             self.score = min(self.SCORE_MAX, self.score + 1)
         else:
             self.score = max(0, self.score - 1)
 
     def listened(self, now: float) -> float:
         """The time on a clock that rests while this process does."""
-        return min(now, self._ticked + self._interval_s) - self._missed_s
+        rests_at = self._ticked + self._interval_s * (1 + self.LATE_INTERVALS)
+        return min(now, rests_at) - self._missed_s
+
+    def at(self, listened: float) -> float:
+        """When that clock will show that time, if it does not rest."""
+        return listened + self._missed_s
 
     @property
     def stretch(self) -> float:

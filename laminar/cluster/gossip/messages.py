@@ -19,16 +19,18 @@ LANES: Final = (PRIORITY, BULK)
 
 
 class Kind(IntEnum):
-    """The legs of an exchange, in order. Nothing answers the last one."""
+    """The legs of an exchange, and what is said without one. Nothing answers the last leg."""
 
     SYN = 1
-    """What I have, in part."""
+    """Is my view yours? And how is my news to you?"""
     SYN_ACK = 2
-    """What you lack, and what I lack."""
+    """It is; or else: what you lack, what I lack, and what I have, in part."""
     ACK = 3
     """What you lack, and what I still lack of that which you told me."""
     DELTA = 4
     """What you still lacked."""
+    PUSH = 5
+    """News. It is answered like a SYN if something is missing, and else not at all."""
 
 
 class LaneDigest(NamedTuple):
@@ -105,17 +107,43 @@ class Grave(NamedTuple):
     incarnation: Incarnation
 
 
+class Beats(NamedTuple):
+    """The heartbeats of the nodes of a view, half a byte each; see :mod:`.roll`."""
+
+    start: int
+    """The place of the first in the order of the view."""
+    low: bytes
+    """The lowest four bits of each heartbeat, those of two in a byte."""
+    tag: bytes
+    """A hash of the view and of the whole heartbeats."""
+
+
+class Hint(NamedTuple):
+    """A node did not answer the teller. Whoever hears it speaks to the node, and judges itself."""
+
+    node: NodeId
+    incarnation: Incarnation
+    heartbeat: int
+    """The highest that the teller knows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One datagram. Its first digest is the sender's own."""
+    """One datagram. Its first digest is the sender's own.
+
+    It has none where the heartbeats of a whole view stand for that one.
+    """
 
     kind: Kind
     cookie: bytes
-    """To be echoed by the answer, which thereby proves that its sender is where it says."""
+    """To be echoed by the answer, which thereby proves that its sender is where it says.
+    Empty towards an address that is proven."""
     echo: bytes
-    """The cookie of the message that this one answers; empty when it answers none."""
+    """The cookie of the message that this one answers; empty when it had none."""
     digests: Sequence[Digest]
     deltas: Sequence[LaneDelta] = ()
     graves: Sequence[Grave] = ()
+    hints: Sequence[Hint] = ()
+    beats: Beats | None = None
     asks_proof: bool = False
     """Whether an answer is due even if it says nothing, to prove its sender's address."""

@@ -39,7 +39,9 @@ class Slot:
         "priority",
         "reached_until",
         "since",
+        "spoke",
         "state",
+        "unheard",
         "unreached_until",
     )
 
@@ -55,6 +57,10 @@ class Slot:
         self.state = MemberState.JOINING
         self.since = liveness.heard
         """Since when it has been in that state."""
+        self.spoke = -1.0
+        """When it spoke to this node itself."""
+        self.unheard = False
+        """Whether it lives, as others tell, although it does not answer this node."""
         self.reached_until = self.unreached_until = -1.0
         """Until when direct evidence for or against it counts."""
 
@@ -78,6 +84,11 @@ class Slot:
             bulk.max_version,
             bulk.gc_version,
         )
+
+    @property
+    def versions(self) -> tuple[int, int]:
+        """How far both lanes are."""
+        return self.priority.max_version, self.bulk.max_version
 
     @property
     def size_bytes(self) -> int:

@@ -48,8 +48,12 @@ class GossipStatistics:
     datagrams_received: int
     bytes_received: int
     """Those that were refused included."""
+    unanswered: int
+    """How often a node was asked whether it is there and did not answer in time."""
     suspicions: int
     """How often a node became suspect."""
+    refutations: int
+    """How often this node showed that it lives because it was said not to answer."""
     deaths: int
     """How often a node was taken for dead."""
     renewals: int

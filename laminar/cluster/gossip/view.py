@@ -21,6 +21,7 @@ from laminar.cluster.gossip.lane import NEVER, Change, Lane
 from laminar.cluster.gossip.liveness import Liveness
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest, Grave, LaneDelta
+from laminar.cluster.gossip.roll import Roll
 from laminar.cluster.gossip.rotation import Rotation
 from laminar.cluster.gossip.slot import RESERVED_PREFIX, Slot
 from laminar.cluster.kv import KvEvent
@@ -29,6 +30,12 @@ from laminar.model import Incarnation, NodeId
 
 Event: TypeAlias = KvEvent | Member
 """What changed: a key, or how a node is."""
+
+Versions: TypeAlias = tuple[int, int]
+"""How far the lanes of a slot are, the one that travels first being first."""
+
+NOTHING: Versions = (0, 0)
+"""How far they are in the beginning."""
 
 _NO_GRAVE = (Incarnation(0), -1)
 
@@ -52,9 +59,13 @@ class View:
         self.graves: OrderedDict[NodeId, tuple[Incarnation, int]] = OrderedDict()
         """The lives that were forgotten, with their last heartbeat."""
         self.drops: Counter[str] = Counter()
-        self.hot: dict[NodeId, None] = {}
-        """Nodes of which there is news since :meth:`take_news`."""
+        self.hot: dict[NodeId, Versions] = {}
+        """Nodes of which there is news since :meth:`take_news`, and how far they were before."""
+        self.roll = Roll(self.slots)
         self.rotation = Rotation()
+        """Whose turn it is to be talked about."""
+        self.partners = Rotation()
+        """Whose turn it is to be talked to."""
         self.expected_s = 2 * config.interval_s
         """How often a sign of life of a node that was just heard of is expected."""
         self._config = config
@@ -63,7 +74,8 @@ class View:
         self._wall_ns = wall_ns - round(now * 1e9)
         self._mortals: set[NodeId] = set()
         """Nodes with keys that have a time to live."""
-        self._next_expiry = NEVER
+        self.next_expiry = NEVER
+        """When :meth:`expire` has something to do."""
         self._expired = now
         self._next_collection = now
 
@@ -74,10 +86,9 @@ class View:
         events, self._events = self._events, []
         return events
 
-    def take_news(self) -> list[NodeId]:
-        """Of whom there is news since the last call."""
-        news = list(self.hot)
-        self.hot.clear()
+    def take_news(self) -> dict[NodeId, Versions]:
+        """Of whom there is news since the last call, and how far they were before it."""
+        news, self.hot = self.hot, {}
         return news
 
     def others(self) -> Iterator[Slot]:
@@ -108,23 +119,23 @@ class View:
     def tells(self, slot: Slot, listened: float) -> bool:
         """Whether others are still told of ``slot``.
 
-        Not of one that will be forgotten soon: who forgot it already would hear of it again.
+        Not of one that is dead: whoever thinks otherwise speaks to it, and sees. And not of one
+        that left and will be forgotten soon: who forgot it already would hear of it again.
         """
-        state = slot.state
-        if state is not MemberState.DEAD and state is not MemberState.LEFT:
-            return True
-        return listened - slot.since < self._config.forget_s / 2
+        if slot.state is MemberState.LEFT:
+            return listened - slot.since < self._config.forget_s / 2
+        return slot.state is not MemberState.DEAD
 
     # -- the own slot ---------------------------------------------------------------------------
 
     def write(self, key: str, value: str | None, now: float, ttl_s: float | None) -> None:
         """Change a key of the own slot; ``None`` deletes it."""
-        lane = self.lane_of(key)
+        lane, versions = self.lane_of(key), self.own.versions
         before = lane.read(key, now)
         expires = NEVER if ttl_s is None else now + ttl_s
         lane.set(key, value, now, expires)
         self._note_expiry(self.own, expires)
-        self._changed(self.own, [(key, value)] if value != before else [])
+        self._changed(self.own, versions, [(key, value)] if value != before else [])
 
     def lane_of(self, key: str) -> Lane:
         """The lane of the own slot that ``key`` belongs to."""
@@ -135,7 +146,7 @@ class View:
         """The own slot has a new incarnation from now on."""
         self.own.incarnation = incarnation
         self._events.append(self.own.member)
-        self.hot[self.own.node] = None
+        self._changed(self.own, NOTHING, [])
 
     # -- news -----------------------------------------------------------------------------------
 
@@ -151,63 +162,12 @@ class View:
         newest = max(known, self._wall_ns + round(now * 1e9))
         return incarnation <= min(newest + self._config.incarnation_ahead_s * 1e9, NUMBER_MAX)
 
-    def hear(
-        self, digest: Digest, direct: bool, now: float, listened: float, rng: Random
-    ) -> Slot | Grave | None:
+    def meet(self, digest: Digest, now: float, listened: float, rng: Random) -> Slot | Grave | None:
         """Take notice of a life of another node.
 
         Returns its slot; its grave if it was forgotten; ``None`` if it is not believed.
         A slot of a newer incarnation may be returned.
         """
-        slot = self._meet(digest, now, listened, rng)
-        if isinstance(slot, Slot) and slot.incarnation == digest.incarnation:
-            if digest.heartbeat > slot.heartbeat:
-                slot.heartbeat = digest.heartbeat
-                self._live(slot, listened)
-            elif direct and slot.state is MemberState.JOINING:
-                self._live(slot, listened)
-        return slot
-
-    def take(self, delta: LaneDelta, now: float, listened: float) -> None:
-        """Apply a delta of another node's slot."""
-        slot = self.slots.get(delta.node)
-        if slot is None or slot is self.own or slot.incarnation != delta.incarnation:
-            self.drops["unknown"] += 1
-            return
-        lane = slot.lane(delta.lane)
-        if not lane.accepts(delta):
-            self.drops["repeated" if delta.end <= lane.max_version else "gap"] += 1
-            return
-        if delta.item_bytes_max > self.entry_bytes_max(delta.node):
-            # It could not be given on, and would hold up all that is to be said behind it.
-            self.drops["large"] += 1
-            return
-        other = slot.lane(BULK if delta.lane == PRIORITY else PRIORITY)
-        if any(other.entry(item.key) is not None for item in delta.items):
-            # An owner has each key in one lane; a liar's would read as two things at once.
-            self.drops["lane"] += 1
-            return
-        # Twice what an owner may have: a copy that begins anew keeps the old one meanwhile.
-        if (
-            slot.keys + len(delta.items) > 2 * self._config.keys_max + self._config.tombstones_max
-            or slot.size_bytes + delta.size_bytes > 2 * self._config.slot_bytes_max
-        ):
-            self.drops["full"] += 1
-            return
-        changes = lane.apply(delta, now)
-        for item in delta.items:
-            if item.ttl_ms is not None:
-                self._note_expiry(slot, now + item.ttl_ms / 1000)
-        if lane.tombstones > self._config.tombstones_max:
-            lane.collect(now - self._config.tombstone_s, self._config.tombstones_max)
-        self._changed(slot, changes)
-        if slot.left and slot.state is not MemberState.LEFT:
-            self._tell_all_gone(slot, now)
-            self.become(slot, MemberState.LEFT, listened)
-
-    def _meet(
-        self, digest: Digest, now: float, listened: float, rng: Random
-    ) -> Slot | Grave | None:
         node, incarnation = digest.node, digest.incarnation
         slot = self.slots.get(node)
         if slot is not None:
@@ -233,28 +193,64 @@ class View:
         slot = Slot(node, incarnation, digest.heartbeat, liveness)
         self.slots[node] = slot
         self.rotation.add(node, rng)
-        self.hot[node] = None
+        self.partners.add(node, rng)
+        self.hot.pop(node, None)
         self._events.append(slot.member)
+        self._changed(slot, NOTHING, [])
         return slot
 
-    def _live(self, slot: Slot, listened: float) -> None:
-        """A sign of life."""
-        slot.liveness.hear(listened)
-        if slot.state is MemberState.ALIVE or slot.state is MemberState.LEFT:
-            return
-        if listened < slot.unreached_until:
-            slot.since = listened  # it lives, but out of reach: not dead, and still suspect
-        else:
-            self.become(slot, MemberState.ALIVE, listened)
+    def take(self, delta: LaneDelta, now: float, listened: float) -> Slot | None:
+        """Apply a delta of another node's slot; return it if something before that is missing."""
+        slot = self.slots.get(delta.node)
+        if slot is None or slot is self.own or slot.incarnation != delta.incarnation:
+            self.drops["unknown"] += 1
+            return None
+        lane, versions = slot.lane(delta.lane), slot.versions
+        if not lane.accepts(delta):
+            missing = delta.end > lane.max_version
+            self.drops["gap" if missing else "repeated"] += 1
+            return slot if missing else None
+        if delta.item_bytes_max > self.entry_bytes_max(delta.node):
+            # It could not be given on, and would hold up all that is to be said behind it.
+            self.drops["large"] += 1
+            return None
+        other = slot.lane(BULK if delta.lane == PRIORITY else PRIORITY)
+        if any(other.entry(item.key) is not None for item in delta.items):
+            # An owner has each key in one lane; a liar's would read as two things at once.
+            self.drops["lane"] += 1
+            return None
+        # Twice what an owner may have: a copy that begins anew keeps the old one meanwhile.
+        if (
+            slot.keys + len(delta.items) > 2 * self._config.keys_max + self._config.tombstones_max
+            or slot.size_bytes + delta.size_bytes > 2 * self._config.slot_bytes_max
+        ):
+            self.drops["full"] += 1
+            return None
+        changes = lane.apply(delta, now)
+        for item in delta.items:
+            if item.ttl_ms is not None:
+                self._note_expiry(slot, now + item.ttl_ms / 1000)
+        if lane.tombstones > self._config.tombstones_max:
+            lane.collect(now - self._config.tombstone_s, self._config.tombstones_max)
+        self._changed(slot, versions, changes)
+        if slot.left and slot.state is not MemberState.LEFT:
+            self._tell_all_gone(slot, now)
+            self.become(slot, MemberState.LEFT, listened)
+        return None
 
     def become(self, slot: Slot, state: MemberState, listened: float) -> None:
         """A node is in another state from now on."""
         slot.state = state
         slot.since = listened
+        self.roll.changed()
         self._events.append(slot.member)
 
-    def _changed(self, slot: Slot, changes: list[Change]) -> None:
-        self.hot[slot.node] = None
+    def _changed(self, slot: Slot, before: Versions, changes: list[Change]) -> None:
+        self.roll.changed()
+        self.hot.setdefault(slot.node, before)
+        self._tell(slot, changes)
+
+    def _tell(self, slot: Slot, changes: list[Change]) -> None:
         if not self._silent(slot):
             self._events += [KvEvent(slot.node, key, value) for key, value in changes]
 
@@ -269,22 +265,24 @@ class View:
 
     def expire(self, now: float) -> None:
         """Delete what had a time to live. To be called before anything else happens."""
-        if now < self._next_expiry:
+        if now < self.next_expiry:
             return
-        told, self._expired, self._next_expiry = self._expired, now, NEVER
+        told, self._expired, self.next_expiry = self._expired, now, NEVER
         for node in list(self._mortals):
             slot = self.slots[node]
             following = NEVER
             for _, lane in slot.lanes():
-                changes = lane.expire(now, told)
-                self._changed(slot, changes)
-                if slot is self.own:
+                changes, versions = lane.expire(now, told), slot.versions
+                if slot is self.own and changes:
                     for key, _ in changes:
                         lane.set(key, None, now)
+                    self._changed(slot, versions, changes)
+                else:
+                    self._tell(slot, changes)
                 following = min(following, lane.next_expiry_after(now))
             if following == NEVER:
                 self._mortals.discard(node)
-            self._next_expiry = min(self._next_expiry, following)
+            self.next_expiry = min(self.next_expiry, following)
 
     def collect(self, now: float) -> None:
         """Drop old tombstones, of all slots and not too often."""
@@ -303,6 +301,8 @@ class View:
         node = slot.node
         del self.slots[node]
         self.rotation.discard(node)
+        self.partners.discard(node)
+        self.roll.changed()
         self.hot.pop(node, None)
         self._mortals.discard(node)
         self.graves.pop(node, None)
@@ -314,4 +314,4 @@ class View:
     def _note_expiry(self, slot: Slot, expires: float) -> None:
         if expires < NEVER:
             self._mortals.add(slot.node)
-            self._next_expiry = min(self._next_expiry, expires)
+            self.next_expiry = min(self.next_expiry, expires)

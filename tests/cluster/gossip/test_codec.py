@@ -11,14 +11,25 @@ from hypothesis import strategies as st
 from laminar.cluster.amplification import COOKIE_BYTES
 from laminar.cluster.gossip.codec import (
     BASE_BYTES,
+    BEATS_OVERHEAD_BYTES,
     DIGEST_BYTES_MAX,
     ITEM_OVERHEAD_BYTES,
     NUMBER_MAX,
+    TAG_BYTES,
     MessageWriter,
     decode,
     delta_overhead_bytes,
 )
-from laminar.cluster.gossip.messages import Digest, Grave, Item, Kind, LaneDelta, Message
+from laminar.cluster.gossip.messages import (
+    Beats,
+    Digest,
+    Grave,
+    Hint,
+    Item,
+    Kind,
+    LaneDelta,
+    Message,
+)
 from laminar.cluster.kv import KEY_LENGTH_MAX
 from laminar.errors import ProtocolError
 
@@ -27,6 +38,13 @@ nodes = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=
 cookies = st.just(b"") | st.binary(min_size=COOKIE_BYTES, max_size=COOKIE_BYTES)
 digests = st.builds(Digest, nodes, numbers, numbers, numbers, numbers, numbers, numbers)
 graves = st.builds(Grave, nodes, numbers)
+hints = st.builds(Hint, nodes, numbers, numbers)
+beats = st.builds(
+    Beats,
+    numbers,
+    st.binary(max_size=600),
+    st.binary(min_size=TAG_BYTES, max_size=TAG_BYTES),
+)
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 
@@ -51,6 +69,8 @@ messages = st.builds(
     st.lists(digests, min_size=1, max_size=5),
     st.lists(deltas(), max_size=3),
     st.lists(graves, max_size=3),
+    st.lists(hints, max_size=3),
+    st.none() | beats,
     st.booleans(),
 )
 
@@ -63,6 +83,9 @@ def write(message, limit_bytes=10**6, pad=0):
     writer.asks_proof = message.asks_proof
     rest = [digest for digest in message.digests[1:] if not writer.add_digest(digest)]
     rest += [grave for grave in message.graves if not writer.add_grave(grave)]
+    rest += [hint for hint in message.hints if not writer.add_hint(hint)]
+    if message.beats is not None and not writer.add_beats(message.beats):
+        rest.append(message.beats)
     rest += [left for delta in message.deltas if (left := writer.add_delta(delta)) is not None]
     writer.pad(pad)
     return writer.finish(), rest
@@ -81,6 +104,43 @@ def test_a_message_keeps_to_its_size(message, limit_bytes):
     payload, _ = write(message, limit_bytes, pad=limit_bytes)
     assert len(payload) <= limit_bytes
     assert set(decode(payload).digests) <= set(message.digests)
+
+
+@given(st.integers(0, 1000), st.integers(BASE_BYTES + DIGEST_BYTES_MAX, 1500))
+def test_room_for_heartbeats_is_what_it_says(count, limit_bytes):
+    writer = MessageWriter(Kind.SYN, b"c" * 8, b"", Digest("a", *[0] * 6), limit_bytes)
+    room = writer.free_bytes - BEATS_OVERHEAD_BYTES
+    said = Beats(NUMBER_MAX, bytes(min(count, room)), bytes(TAG_BYTES))
+    assert writer.add_beats(said)
+    payload = writer.finish()
+    assert len(payload) <= limit_bytes
+    assert decode(payload).beats == said
+    assert not writer.add_beats(said._replace(low=bytes(limit_bytes)))
+
+
+def test_what_is_empty_takes_no_room():
+    """A round in which nothing happens is about this large."""
+    writer = MessageWriter(Kind.SYN, b"", b"", Digest("a", 2**61, 5000, 3, 0, 2, 0), 1000)
+    writer.add_beats(Beats(0, bytes(5), bytes(TAG_BYTES)))
+    assert len(writer.finish()) < 60
+    writer.leaves_out_own = True
+    assert len(writer.finish()) < 30
+    assert decode(writer.finish()).digests == []
+
+
+def test_the_own_digest_is_left_out_only_if_there_is_no_other():
+    writer = MessageWriter(Kind.SYN, b"", b"", Digest("a", *[0] * 6), 1000)
+    writer.leaves_out_own = True
+    assert len(decode(writer.finish()).digests) == 1
+    writer.add_beats(Beats(0, b"", bytes(TAG_BYTES)))
+    writer.add_digest(Digest("b", *[0] * 6))
+    assert len(decode(writer.finish()).digests) == 2
+
+
+def test_somebody_has_to_speak():
+    for fields in ({}, {"d": []}, {"d": [], "b": GOOD["b"]}):
+        with pytest.raises(ProtocolError, match="malformed"):
+            decode(msgpack.packb({"v": 2, "k": 1, **fields}))
 
 
 @given(deltas(), st.integers(BASE_BYTES + DIGEST_BYTES_MAX, 1500))
@@ -136,13 +196,15 @@ def test_damage_is_refused_or_still_a_message(message, data):
 
 
 GOOD = {
-    "v": 1,
+    "v": 2,
     "k": 1,
     "c": b"",
     "e": b"",
     "d": [["a", 1, 1, 0, 0, 0, 0]],
     "u": [["a", 1, 0, 0, 2, 0, [["k", 1, "v"]]]],
-    "g": [],
+    "g": [["a", 1]],
+    "s": [["a", 1, 1]],
+    "b": [0, b"\x01", b"12345678"],
 }
 
 
@@ -154,7 +216,7 @@ def test_the_good_one_is_good():
     ("field", "value"),
     [
         ("k", 0),
-        ("k", 5),
+        ("k", 6),
         ("k", "1"),
         ("k", None),
         ("c", b"short"),
@@ -185,6 +247,15 @@ def test_the_good_one_is_good():
         ("u", [["a", 1, 0, 0, 2, 0, [["k", 1]]]]),
         ("g", [["a"]]),
         ("g", [["a", -1]]),
+        ("s", [["a", 1]]),
+        ("s", [["a", 1, -1]]),
+        ("s", {}),
+        ("b", []),
+        ("b", None),
+        ("b", [-1, b"", b"12345678"]),
+        ("b", [0, "1", b"12345678"]),
+        ("b", [0, b"1", b"1234567"]),
+        ("b", [0, b"1", b"123456789"]),
         ("x", 1),
     ],
 )
@@ -194,12 +265,16 @@ def test_what_is_out_of_place_is_refused(field, value):
 
 
 @pytest.mark.parametrize("field", sorted(GOOD))
-def test_nothing_may_be_missing(field):
-    with pytest.raises(ProtocolError, match="version" if field == "v" else "malformed"):
-        decode(msgpack.packb({name: value for name, value in GOOD.items() if name != field}))
+def test_what_matters_may_not_be_missing(field):
+    rest = msgpack.packb({name: value for name, value in GOOD.items() if name != field})
+    if field in "vk":
+        with pytest.raises(ProtocolError, match="version" if field == "v" else "malformed"):
+            decode(rest)
+    else:
+        assert decode(rest).kind is Kind.SYN
 
 
-@pytest.mark.parametrize("version", [0, 2, True, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, True, "2", None])
 def test_another_version_is_refused_as_such(version):
     with pytest.raises(ProtocolError) as refusal:
         decode(msgpack.packb({**GOOD, "v": version}))

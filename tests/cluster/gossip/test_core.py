@@ -32,7 +32,19 @@ class Peer:
         self.heartbeat += 1
         return Digest(NodeId(self.name), incarnation, self.heartbeat, *versions)
 
-    def say(self, kind, *digests, deltas=(), graves=(), echo=b"", own=None, size=0):
+    def say(
+        self,
+        kind,
+        *digests,
+        deltas=(),
+        graves=(),
+        hints=(),
+        beats=None,
+        echo=b"",
+        own=None,
+        size=0,
+        brief=False,
+    ):
         writer = MessageWriter(kind, b"c" * 8, echo, own or self.digest(), 10_000)
         for digest in digests:
             assert writer.add_digest(digest)
@@ -40,7 +52,11 @@ class Peer:
             assert writer.add_delta(delta) is None
         for grave in graves:
             assert writer.add_grave(grave)
+        for hint in hints:
+            assert writer.add_hint(hint)
+        assert beats is None or writer.add_beats(beats)
         writer.pad(size)
+        writer.leaves_out_own = brief
         return self.sealer.seal(writer.finish())
 
     def hear(self, datagram):

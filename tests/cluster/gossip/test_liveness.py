@@ -49,8 +49,9 @@ def test_lateness_stops_the_clock_of_silences():
     assert lateness.listened(1.5) == 1.5
     lateness.tick(101.0)
     assert lateness.latest_s == 99.0
-    assert lateness.listened(101.0) == 2.0
-    assert lateness.listened(101.5) == 2.5
+    assert lateness.listened(101.0) == 2.5
+    assert lateness.listened(101.5) == 3.0
+    assert lateness.at(3.0) == 101.5
     assert lateness.stretch == 2.0
     lateness.tick(102.0)
     assert lateness.stretch == 1.0
@@ -58,7 +59,7 @@ def test_lateness_stops_the_clock_of_silences():
 
 def test_while_no_tick_comes_the_clock_rests():
     lateness = Lateness(0.0, 1.0)
-    assert lateness.listened(50.0) == 1.0
+    assert lateness.listened(50.0) == 1.5
 
 
 @given(st.lists(st.floats(0.0, 10.0), max_size=50))
