@@ -16,21 +16,13 @@ import anyio.to_thread
 from laminar.cluster import keyring_file
 from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.key_messages import TAG_BITS, KeyOrder, KeyReport, Stage
-from laminar.cluster.gossip.key_rotation import KeyRotation
+from laminar.cluster.gossip.key_rotation import GRACE_INTERVALS, SETTLE_INTERVALS, KeyRotation
 from laminar.cluster.gossip.member import MemberState
-from laminar.cluster.gossip.slot import KEY_ORDER_KEY, KEY_REPORT_KEY
 from laminar.cluster.gossip.view import Event
 from laminar.cluster.keyring import Keyring, key_id
-from laminar.cluster.kv import KvEvent
 from laminar.config import KEY_BYTES_TYPICAL
 from laminar.errors import ClosedError, ConfigError, KeyRotationError
 from laminar.model import NodeId
-
-GRACE_INTERVALS: Final = 4
-"""How many intervals a datagram may be on its way, and all that answer it."""
-
-SETTLE_INTERVALS: Final = 20
-"""How many intervals after it has joined a node has heard of all others."""
 
 _WHAT_REMAINS: Final[Mapping[Stage, str]] = {
     Stage.INSTALL: "not all members have the key {}, so nobody uses it, and no other was removed",
@@ -79,7 +71,7 @@ class KeyDriver:
         self._closed = False
         self._wake = anyio.Event()
         self._stepped = anyio.Event()
-        core.announce(KEY_REPORT_KEY, self._rotation.report.encode(), anyio.current_time())
+        self._rotation.publish(core, anyio.current_time())
 
     @property
     def reports(self) -> dict[NodeId, KeyReport]:
@@ -88,12 +80,7 @@ class KeyDriver:
 
     def on_event(self, event: Event) -> None:
         """Take notice of what has changed."""
-        if isinstance(event, KvEvent):
-            if event.key not in (KEY_ORDER_KEY, KEY_REPORT_KEY):
-                return
-            self._rotation.on_event(event)
-        elif event.node == self._core.node and event.state is MemberState.ALIVE:
-            self._rotation.joined(anyio.current_time())
+        self._rotation.on_event(event, anyio.current_time())
         if not self._rotation.idle:
             self._wake.set()
 
@@ -232,9 +219,5 @@ class KeyDriver:
         self._rotation.saved()
 
     def _publish(self) -> None:
-        rotation, now = self._rotation, anyio.current_time()
-        order = None if rotation.order is None else rotation.order.encode()
-        # An order that is over is gone before anybody hears that this node has gone on.
-        self._core.announce(KEY_ORDER_KEY, order, now)
-        self._core.announce(KEY_REPORT_KEY, rotation.report.encode(), now)
+        self._rotation.publish(self._core, anyio.current_time())
         self._tell()

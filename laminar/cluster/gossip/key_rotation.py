@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
+from typing import Final
 
+from laminar.cluster.gossip.core import GossipCore
 from laminar.cluster.gossip.key_messages import (
     NO_CLAIM,
     NUMBER_MAX,
@@ -26,17 +29,24 @@ from laminar.cluster.gossip.key_messages import (
 )
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.gossip.slot import KEY_ORDER_KEY, KEY_REPORT_KEY
+from laminar.cluster.gossip.view import Event
 from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import KvEvent
 from laminar.errors import ConfigError, ProtocolError
 from laminar.model import NodeId
 
+SETTLE_INTERVALS: Final = 20
+"""How many intervals after it has joined a node has heard of all others."""
+
+GRACE_INTERVALS: Final = 4
+"""How many intervals a datagram may be on its way, and all that answer it."""
+
 
 class KeyRotation:
-    """One node's part in the changes of keys. Tell it all changes of keys in slots.
+    """One node's part in the changes of keys. Tell it all events of the gossip.
 
     The driver calls :meth:`advance` whenever something has changed, saves the ring if
-    :attr:`unsaved`, says so, and publishes :attr:`report` and :attr:`order` after that.
+    :attr:`unsaved`, says so, and calls :meth:`publish` after that.
     """
 
     def __init__(self, node: NodeId, keyring: Keyring, *, settle_s: float, grace_s: float) -> None:
@@ -60,7 +70,7 @@ class KeyRotation:
         self._last = Stage.NONE
         """Where the own order ends."""
         self._settle_s = settle_s
-        self._settled: float | None = None
+        self._settled = inf
         """From when on this node knows whom it has to wait for."""
         self._grace_s = grace_s
         self._taken: float | None = None
@@ -87,17 +97,18 @@ class KeyRotation:
         """Whether the ring has changed since :meth:`saved`."""
         return self._saved < self._stage
 
-    def joined(self, now: float) -> None:
-        """This node has found others, or needs none; the first time counts."""
-        if self._settled is None:
-            self._settled = now + self._settle_s
-
     # -- what others say ------------------------------------------------------------------------
 
-    def on_event(self, event: KvEvent) -> None:
-        """Take notice of an order or report. What cannot be read counts as not there."""
-        if event.node == self._node:
-            return
+    def on_event(self, event: Event, now: float) -> None:
+        """Take notice of an order or report, and of having joined the others."""
+        if isinstance(event, KvEvent):
+            if event.node != self._node:
+                self._hear(event)
+        elif (event.node, event.state) == (self._node, MemberState.ALIVE):
+            self._settled = min(self._settled, now + self._settle_s)
+
+    def _hear(self, event: KvEvent) -> None:
+        """What cannot be read counts as not there."""
         if event.key == KEY_ORDER_KEY:
             self._orders.pop(event.node, None)
         elif event.key == KEY_REPORT_KEY:
@@ -129,7 +140,7 @@ class KeyRotation:
         while self._stage < order.stage:
             following = Stage(self._stage + 1)
             if following > Stage.INSTALL and (
-                not self._is_settled(now) or self._lacking(order, self._stage, members)
+                now < self._settled or self._lacking(order, self._stage, members)
             ):
                 return
             try:
@@ -143,12 +154,16 @@ class KeyRotation:
         """The ring is kept as it is now."""
         self._saved = self._stage
 
+    def publish(self, core: GossipCore, now: float) -> None:
+        """Put in the own slot what others should know."""
+        order = None if self.order is None else self.order.encode()
+        # An order that is over is gone before anybody hears that this node has gone on.
+        core.announce(KEY_ORDER_KEY, order, now)
+        core.announce(KEY_REPORT_KEY, self.report.encode(), now)
+
     def not_saved(self, why: str) -> None:
         """The ring could not be kept; :attr:`unsaved` stays."""
         self._trouble = why
-
-    def _is_settled(self, now: float) -> bool:
-        return self._settled is not None and now >= self._settled
 
     def _due(self) -> KeyOrder | None:
         """The order that counts, even if its coordinator is dead: others may follow it already."""
@@ -235,7 +250,7 @@ class KeyRotation:
         Returns whether that was so. Call it when something has changed, and now and then.
         """
         order = self.order
-        if order is None or not self._is_settled(now) or self.lacking(members):
+        if order is None or now < self._settled or self.lacking(members):
             self._taken = None
             return False
         if order.stage is Stage.USE and self._last is Stage.REMOVE:

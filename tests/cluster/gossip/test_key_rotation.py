@@ -94,7 +94,7 @@ class Node:
         before = {} if known is None else known.keys
         for key in {**before, **slot.keys}:
             if before.get(key) != slot.keys.get(key):
-                self.rotation.on_event(KvEvent(name, key, slot.keys.get(key)))
+                self.rotation.on_event(KvEvent(name, key, slot.keys.get(key)), 0.0)
         if known is None or known.incarnation < slot.incarnation:
             self.states[name] = JOINING
         self.slots[name] = deepcopy(slot)
@@ -122,7 +122,7 @@ class Cluster:
 
     def settle_in(self, name):
         self.running[name].settled = True
-        self.running[name].rotation.joined(self.now)
+        self.running[name].rotation.on_event(Member(name, 1, ALIVE, None), self.now)
 
     def talk(self, one, other, shares=""):
         """A SYN, and answers in kind, if the SYN can be read.
@@ -371,10 +371,12 @@ def test_a_newcomer_that_may_not_know_all_uses_no_key_by_order():
     newcomer = cluster.running["e"]
     newcomer.hear("a", cluster.running["a"].slots["a"], direct=True)
     use = decode_order(newcomer.slots["a"].keys[KEY_ORDER_KEY])
-    newcomer.rotation.on_event(KvEvent("a", KEY_ORDER_KEY, replace(use, stage=Stage.USE).encode()))
+    newcomer.rotation.on_event(
+        KvEvent("a", KEY_ORDER_KEY, replace(use, stage=Stage.USE).encode()), 0.0
+    )
     newcomer.step(5.0)
     assert newcomer.ring.primary == key_id(OLD)
-    newcomer.rotation.joined(5.0)
+    newcomer.rotation.on_event(Member("e", 1, ALIVE, None), 5.0)
     newcomer.step(5.0)
     assert newcomer.ring.primary == key_id(NEW[0])
 
@@ -401,7 +403,7 @@ def test_an_old_order_brings_no_removed_key_back():
 def test_old_keys_stay_until_what_they_sealed_has_arrived():
     rotation = KeyRotation("a", Keyring([OLD]), settle_s=0.0, grace_s=3.0)
     members = {"a": Member("a", 1, ALIVE, None)}
-    rotation.joined(0.0)
+    rotation.on_event(members["a"], 0.0)
     rotation.begin(key_id(NEW[0]), NEW[0], Stage.REMOVE, retired=None, skip_dead=False, tag=1)
     for stage, now in ((Stage.INSTALL, 1.0), (Stage.USE, 4.0), (Stage.REMOVE, 4.0)):
         assert rotation.order.stage is stage
@@ -418,7 +420,7 @@ def test_what_is_not_saved_is_not_reported():
     ring = Keyring([OLD])
     rotation = KeyRotation("a", ring, settle_s=0.0, grace_s=0.0)
     members = {"a": Member("a", 1, ALIVE, None)}
-    rotation.joined(0.0)
+    rotation.on_event(members["a"], 0.0)
     rotation.begin(key_id(NEW[0]), NEW[0], Stage.INSTALL, retired=None, skip_dead=False, tag=1)
     rotation.advance(members, 0.0)
     assert rotation.unsaved
@@ -467,7 +469,7 @@ def test_the_later_of_two_coordinators_goes_on():
 def test_numbers_that_are_used_up_are_told():
     rotation = KeyRotation("a", Keyring([OLD]), settle_s=0.0, grace_s=0.0)
     report = KeyReport(Claim(10**18 - 1, 1), Stage.INSTALL, key_id(OLD), (key_id(OLD),))
-    rotation.on_event(KvEvent("b", KEY_REPORT_KEY, report.encode()))
+    rotation.on_event(KvEvent("b", KEY_REPORT_KEY, report.encode()), 0.0)
     with pytest.raises(ConfigError, match="used up the numbers"):
         rotation.begin(key_id(OLD), None, Stage.USE, retired=None, skip_dead=False, tag=9)
 
@@ -485,7 +487,7 @@ def test_who_left_is_not_waited_for():
 def test_nonsense_counts_as_nothing():
     rotation = KeyRotation("a", Keyring([OLD]), settle_s=0.0, grace_s=0.0)
     for key in (KEY_ORDER_KEY, KEY_REPORT_KEY):
-        rotation.on_event(KvEvent("b", key, "nonsense"))
+        rotation.on_event(KvEvent("b", key, "nonsense"), 0.0)
     assert rotation.drops == 2
     assert rotation.idle
     assert rotation.reports.keys() == {"a"}
