@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from laminar.admin.exposition import Exposition
 from laminar.admin.guard import error_response, json_response
 from laminar.admin.watchers import Watchers
+from laminar.cluster.gossip.key_messages import KeyReport
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
+from laminar.errors import KeyRotationError
 from laminar.model import node_id
 from laminar.node.node import Node
+
+T = TypeVar("T")
 
 INDEX: Final = """\
 laminar {version}, node {node}
@@ -24,11 +29,20 @@ GET /statistics              all numbers, as JSON
 GET /metrics                 all numbers, for Prometheus
 GET /kv?prefix=P             what the nodes tell of themselves; ?watch follows it
 GET /kv/NODE/KEY             one value
+GET /keys                    which keys the nodes have, by their ids
+POST /keys/rotate            have all nodes use a new key; from this machine only
 """
 
 
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a request to replace the key."""
+
+    skip_dead: bool = False
+    timeout_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
 class Routes:
-    """The handlers of one node's server. All of them only read."""
+    """The handlers of one node's server."""
 
     def __init__(self, node: Node, watchers: Watchers) -> None:
         self._node = node
@@ -46,6 +60,8 @@ class Routes:
             web.get("/metrics", self.metrics, allow_head=False),
             web.get("/kv", self.scan, allow_head=False),
             web.get("/kv/{node}/{key:.+}", self.read, allow_head=False),
+            web.get("/keys", self.keys, allow_head=False),
+            web.post("/keys/rotate", self.rotate_keys),
         ]
 
     async def index(self, request: web.Request) -> web.Response:
@@ -108,6 +124,25 @@ class Routes:
             return error_response(404, f"node {node} has no key {key!r}")
         return json_response({"node": node, "key": key, "value": value})
 
+    async def keys(self, request: web.Request) -> web.Response:
+        _parameters(request)
+        reports = self._node.gossip.key_reports()
+        return json_response({node: _key_state(report) for node, report in reports.items()})
+
+    async def rotate_keys(self, request: web.Request) -> web.Response:
+        """Takes as long as the members do; whoever asks and hangs up ends the change."""
+        _parameters(request)
+        rotation = await _body(request, Rotation)
+        try:
+            change = await self._node.gossip.rotate_key(
+                timeout_s=rotation.timeout_s, skip_dead=rotation.skip_dead
+            )
+        except KeyRotationError as error:
+            return json_response({"error": str(error), "lacking": error.lacking}, 503)
+        return json_response(
+            {"key": change.identity.hex(), "members": change.members, "skipped": change.skipped}
+        )
+
 
 def _parameters(request: web.Request, *known: str) -> dict[str, str]:
     """The parameters of the request, none of them unknown or twice."""
@@ -124,6 +159,29 @@ def _flag(parameters: dict[str, str], name: str) -> bool:
     if value not in ("", "0", "1", "false", "true"):
         raise web.HTTPBadRequest(reason=f"{name} is 0 or 1, got {value!r}")
     return value in ("", "1", "true")
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    """The body of the request, which is JSON.
+
+    A page of another site, open in an operator's browser, cannot send that unasked.
+    """
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(reason="the body must be of type application/json")
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.DecodeError as error:
+        raise web.HTTPBadRequest(reason=f"the body is not as it should be: {error}") from error
+
+
+def _key_state(report: KeyReport) -> dict[str, object]:
+    """Which keys a node has, by their ids, and how far it has followed the newest change."""
+    return {
+        "primary": report.primary.hex(),
+        "keys": [identity.hex() for identity in report.ids],
+        "stage": report.stage.name.lower(),
+        "trouble": report.trouble,
+    }
 
 
 def _count(text: str) -> int:

@@ -5,7 +5,6 @@
 
 import json
 import socket
-from contextlib import asynccontextmanager
 
 import aiohttp
 import anyio
@@ -15,50 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from laminar.admin.server import Admin
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
 from laminar.cluster.memory import InMemoryKv
-from laminar.config import AdminConfig, GossipConfig
+from laminar.config import AdminConfig
 from laminar.errors import ClosedError, ConfigError, NodeIdTakenError, StreamBrokenError
 from laminar.net.address import parse_addr
-from laminar.node.config import NodeConfig
 from laminar.node.node import Node
 from laminar.shuffle.messages import Data
+from tests.admin.asking import admin_of, ask, asked, config_of, refused
 from tests.conftest import BACKENDS
 from tests.wiring import MIB, eventually, free_addr, limited, numbered
-
-QUICK = GossipConfig(interval_s=0.02)
-
-
-def config_of(name, *seeds):
-    return NodeConfig(name, seeds=seeds, gossip=QUICK)
-
-
-@asynccontextmanager
-async def admin_of(node, config=None):
-    """A server of ``node``, and a client of it."""
-    async with (
-        Admin(node, "127.0.0.1:0", config=config) as admin,
-        aiohttp.ClientSession(f"http://{admin.local_addr}") as client,
-    ):
-        yield admin, client
-
-
-@asynccontextmanager
-async def asked(config=None, **how):
-    """A client of the server of a single node."""
-    async with Node(config_of("a"), **how) as node, admin_of(node, config) as (_, client):
-        yield node, client
-
-
-async def ask(client, path, status=200, **how):
-    """The answer, which is JSON."""
-    async with client.get(path, **how) as answer:
-        assert (answer.status, answer.content_type) == (status, "application/json")
-        return await answer.json()
-
-
-async def refused(client, path, status=400, **how):
-    """What is wrong."""
-    return (await ask(client, path, status, **how))["error"]
-
 
 # -- what there is ----------------------------------------------------------------------------
 
@@ -69,7 +32,7 @@ async def test_the_index_names_everything():
         text = await answer.text()
         assert (answer.status, answer.content_type) == (200, "text/plain")
         assert "node a" in text
-        for path in ("/healthz", "/readyz", "/members", "/statistics", "/metrics", "/kv"):
+        for path in ("/healthz", "/readyz", "/members", "/statistics", "/metrics", "/kv", "/keys"):
             assert f"GET {path}" in text
 
 
