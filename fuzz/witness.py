@@ -64,7 +64,7 @@ class Glass:
         self._head = bytes(SEAL_BYTES) + bytes([len(node)]) + node.encode()
         self.payload_bytes_max = DATAGRAMS.datagram_bytes_max - len(self._head)
 
-    def seal(self, payload: bytes) -> bytes:
+    def seal(self, payload: bytes, target: str = "") -> bytes:
         """Say who sends it."""
         expect(len(payload) <= self.payload_bytes_max, "a payload does not fit its datagram")
         return self._head + payload
@@ -150,6 +150,11 @@ class Witness:
         self.credit[source] -= sum(len(out.datagram) for out in answer)
         expect(self.credit[source] >= 0, "too much was sent to an unproven address")
 
+    def wait_until(self, now: float) -> None:
+        """Let time pass. What runs out meanwhile is told as soon as anything happens."""
+        self.now = now
+        self.core._view.expire(now)
+
     def tick(self) -> list[Outgoing]:
         """Begin a round."""
         out = self.core.on_tick(self.now, self.rng)
@@ -174,7 +179,8 @@ class Witness:
             said = (sender, first.node, first.incarnation)
             core = self.core
             expect(said == (core.node, core.node, core.incarnation), f"sent as {said}")
-            self.cookies[out.addr][message.cookie] = self.now
+            if message.cookie:
+                self.cookies[out.addr][message.cookie] = self.now
             self.sent = payload
 
     def _check_events(self) -> None:

@@ -78,7 +78,7 @@ class _Story:
             self.me.now += PAUSES_S[what & 7]
             self.me.tick()
         if what & 0x10:
-            self.honest.now = self.me.now
+            self.honest.wait_until(self.me.now)
             self.honest.tick()
 
     def _use(self, what: int) -> None:
@@ -107,7 +107,7 @@ class _Story:
 
     def _exchange(self, what: int) -> None:
         """One of the two speaks to the other, and all is answered."""
-        self.honest.now = self.me.now
+        self.honest.wait_until(self.me.now)
         one, other = (self.me, self.honest) if what & 1 else (self.honest, self.me)
         one.core.set_seeds((other.addr,))
         out = [out for out in one.tick() if out.addr == other.addr]

@@ -192,14 +192,14 @@ def _damage(datagram: bytearray, source: Bytes, what: int) -> None:
 def _open(
     sealer: DatagramSealer, plain: _Plain, datagram: bytes, now: float, config: DatagramConfig
 ) -> None:
-    before, told = state_of((sealer._windows, sealer._keyring)), sealer.statistics()
+    before, told = state_of(sealer), sealer.statistics()
     expected = plain.open(datagram)
     try:
         found: str | Opened = sealer.open(datagram, SOURCE, now)
     except ProtocolError as error:
         found = error.reason
         expect(SOURCE in error.detail and REASONS[found] in error.detail, "the error says little")
-        same = state_of((sealer._windows, sealer._keyring)) == before
+        same = state_of(sealer) == before
         expect(same, f"a datagram refused as {found!r} changed something")
     after = sealer.statistics()
     expect(after.senders <= config.senders_max, "too many senders are remembered")
