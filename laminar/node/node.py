@@ -115,6 +115,7 @@ class Node:
         tasks.start_soon(self._follow, self.sender.watch_peers())
         tasks.start_soon(self._follow, self.receiver.watch_peers())
         tasks.start_soon(self._listen)
+        tasks.start_soon(self._follow_addresses)
         if self._life is not None:
             tasks.start_soon(self._keep_life, self._life)
         self._tasks = tasks
@@ -368,6 +369,13 @@ class Node:
             await anyio.sleep(self.config.gossip.interval_s)
             for peer in self._evidence.look(self.sender.heard(), self.receiver.heard()):
                 membership.reachable(peer)
+
+    async def _follow_addresses(self) -> None:
+        """Tell the sender who is elsewhere than it was."""
+        async with self.kv.watch(SHUFFLE_ADDR_KEY) as events:
+            async for event in events:
+                if event.key == SHUFFLE_ADDR_KEY and event.value is not None:
+                    self.sender.peer_moved(event.node, event.value)
 
     async def _keep_life(self, life: Life) -> None:
         """Remember each incarnation that this life takes."""

@@ -80,6 +80,10 @@ class Link:
         self._note = note
         self.vigil: Vigil | None = None
         """Who watches over the connection, while there is one."""
+        self._addr = ""
+        """Where the newest attempt to connect led to."""
+        self._stream: ByteStream | None = None
+        """The connection that works as far as we know."""
         self.writer_sleeps: anyio.Event | None = None
         """Set by :meth:`wake_writer`; ``None`` while the writer is busy."""
         self._progress = anyio.Event()
@@ -202,6 +206,11 @@ class Link:
             while self.alive:
                 await self._progress.wait()
 
+    def follow(self, addr: str) -> None:
+        """Leave a connection that leads elsewhere than to ``addr``; the next dial finds the way."""
+        if self._stream is not None and addr != self._addr:
+            self._stream.close()
+
     async def _connect(self) -> tuple[ByteStream, FrameDecoder]:
         """Dial until it works; give up, or if nothing is at stake go to sleep, in time."""
         attempt = 0
@@ -237,7 +246,8 @@ class Link:
 
     async def _dial(self) -> tuple[ByteStream, FrameDecoder]:
         """Connect and shake hands once, with the address as it is now."""
-        stream = await self._network.connect(await self._resolve())
+        self._addr = await self._resolve()
+        stream = await self._network.connect(self._addr)
         try:
             self.session.check_certificate(await certified(stream))
             nonce = self._rng.randbytes(NONCE_BYTES)
@@ -265,6 +275,7 @@ class Link:
     async def _serve(self, stream: ByteStream, decoder: FrameDecoder) -> None:
         """Read and write until the connection ends; raise when the peer is lost with it."""
         failure: RemoteError | None = None
+        self._stream = stream
         self.vigil = vigil = Vigil(stream, self._config, self._ping)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write, stream)
@@ -281,7 +292,7 @@ class Link:
             except RemoteError as error:
                 failure = error
             finally:
-                self.vigil = None
+                self.vigil = self._stream = None
                 tasks.cancel_scope.cancel()
         self.alive = False
         self.session.detach()

@@ -119,6 +119,16 @@ class ShuffleSender:
         parse_addr(addr)
         self._addresses[node_id(peer)] = addr
 
+    def peer_moved(self, peer: str, addr: str) -> None:
+        """``peer`` is at ``addr`` from now on: a connection to it that leads elsewhere is left.
+
+        It would be found broken anyway, but only when nothing has come for
+        ``keepalive_timeout_s``. The next dial asks the KV as ever.
+        """
+        link = self._links.get(node_id(peer))
+        if link is not None:
+            link.follow(addr)
+
     async def send_to(self, peer: str, message: Sendable) -> None:
         """Send ``message`` to ``peer`` in order on its channel.
 

@@ -30,8 +30,9 @@ from laminar.node.node import Node
 from laminar.shuffle.hash_partitioner import HashPartitioner
 from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import Data
+from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
-from tests.wiring import eventually, free_addr, limited, numbered, rows_of
+from tests.wiring import TEST_LIMIT_S, Proxy, eventually, free_addr, limited, numbered, rows_of
 
 QUICK = GossipConfig(interval_s=0.02, leave_timeout_s=0.2)
 KEY = bytes(range(32))
@@ -213,6 +214,31 @@ async def test_senders_follow_a_node_to_another_address():
             await a.sender.send_to("b", Data(numbered(1, 1)))
             _, message = await b.receiver.recv()
             assert rows_of(message.batch) == [1]
+
+
+@limited
+async def test_a_sender_leaves_a_connection_to_where_a_peer_is_no_more():
+    """Nothing tells it that the old one is dead: it would wait for a sign of life."""
+    assert ShuffleConfig().keepalive_timeout_s > TEST_LIMIT_S
+    kv = InMemoryKv("a")
+    async with (
+        Node(NodeConfig("a"), kv=kv) as a,
+        ShuffleReceiver.bind("b") as before,
+        Proxy(before.local_addr).running() as proxy,
+    ):
+        await kv.for_node("b").write(SHUFFLE_ADDR_KEY, proxy.addr)
+        await a.sender.send_to("b", Data(numbered(0, 1)))
+        await before.recv()
+        await kv.for_node("b").write(SHUFFLE_ADDR_KEY, proxy.addr)
+        await a.sender.flush()
+        assert proxy.connections == 1
+        proxy.swallowing = True
+        async with ShuffleReceiver.bind("b", kv=kv.for_node("b")) as again:
+            assert (await a.sender.wait_dead("b")).state is PeerState.RESTARTED
+            with pytest.raises(PeerRestartedError):
+                await a.sender.send_to("b", Data(numbered(1, 1)))
+            await a.sender.send_to("b", Data(numbered(1, 1)))
+            assert rows_of((await again.recv())[1].batch) == [1]
 
 
 @limited
