@@ -126,10 +126,21 @@ class Crew:
         self,
         members: list[Member],
         news: MemoryObjectReceiveStream[tuple[Member, FromWorker]],
+        key: str,
     ) -> None:
         self.members = members
+        self._key = key
         self.news = news
         """What workers say, as it comes: (who, what)."""
+
+    async def admit_first(self) -> None:
+        """Let the first worker in: it says where it is found."""
+        await self.members[0].tell(Membership(self._key))
+
+    async def admit_others(self, seed: str) -> None:
+        """Let all others in, who find each other through the first one's address."""
+        for member in self.members[1:]:
+            await member.tell(Membership(self._key, (seed,)))
 
     async def dismiss(self) -> None:
         """Let finished workers go, and wait for the ends of their processes."""
@@ -145,6 +156,7 @@ class Crew:
 async def hire(count: int, memory_limit_bytes: int, run_id: str) -> AsyncIterator[Crew]:
     """Start ``count`` workers that share a new key; leaving the block kills those that still run.
 
+    The first one is admitted; the others are not yet, see :meth:`Crew.admit_others`.
     The death of a worker is raised in the block as :class:`~laminar.errors.WorkerError` (in
     an exception group).
     """
@@ -157,10 +169,9 @@ async def hire(count: int, memory_limit_bytes: int, run_id: str) -> AsyncIterato
         # The group ends before the streams do: who listens must not find them closed.
         async with send, receive, anyio.create_task_group() as tasks:
             _listen_to(members, send, tasks)
-            membership = Membership(secrets.token_hex(KEY_BYTES))
-            for member in members:
-                await member.tell(membership)
-            yield Crew(members, receive)
+            crew = Crew(members, receive, secrets.token_hex(KEY_BYTES))
+            await crew.admit_first()
+            yield crew
             tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):

@@ -6,23 +6,23 @@ All that the job uses of :mod:`laminar.shuffle` while rows flow is in this modul
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from typing import Final
 
+import anyio
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from laminar.errors import PeerUnreachableError
 from laminar.model import NodeId
+from laminar.node.node import Node
 from laminar.repartition.placement import owners
-from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.gather import gather
 from laminar.shuffle.hash_partitioner import HashPartitioner, runs
 from laminar.shuffle.messages import Data
 from laminar.shuffle.partition import Parts
-from laminar.shuffle.receiver import ShuffleReceiver
-from laminar.shuffle.sender import ShuffleSender
 
-CHANNEL = "rows"
+CHANNEL: Final = "rows"
 
 
 class Router:
@@ -63,14 +63,30 @@ def _take(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
 
 
 class Fabric:
-    """One exchange among all workers; see :func:`open_fabric`."""
+    """One exchange among all workers, of which ``node`` is one."""
 
-    def __init__(
-        self, sender: ShuffleSender, exchange: Exchange, partitioner: HashPartitioner
-    ) -> None:
-        self._sender = sender
-        self._exchange = exchange
-        self._partitioner = partitioner
+    def __init__(self, node: Node, workers: int, by: Sequence[str], partitions: int) -> None:
+        nodes = [node_name(worker) for worker in range(workers)]
+        placement = owners(partitions, workers)
+        self._node = node
+        self._workers = workers
+        self._partitioner = HashPartitioner(by, nodes, vnodes=partitions, placement=placement)
+        self._exchange = node.exchange(CHANNEL, Router(self._partitioner))
+
+    async def join(self) -> None:
+        """Wait until all workers have found each other; nothing can be sent before.
+
+        Raises :class:`~laminar.errors.PeerUnreachableError` when that takes too long.
+        """
+        timeout_s = self._node.config.shuffle.reconnect_timeout_s
+        try:
+            with anyio.fail_after(timeout_s):
+                await self._node.ready(min_members=self._workers)
+        except TimeoutError:
+            raise PeerUnreachableError(
+                f"{self._node.id} found {len(self._node.alive())} of {self._workers} workers "
+                f"within {timeout_s:g} s"
+            ) from None
 
     async def send(self, batch: pa.RecordBatch) -> None:
         """Ship every row to the worker that owns its partition; waits for room."""
@@ -93,26 +109,9 @@ class Fabric:
     @property
     def bytes_sent(self) -> int:
         """Bytes sent to other workers so far, as they are on the wire."""
-        return sum(link.bytes_sent for link in self._sender.statistics().peers.values())
+        return sum(link.bytes_sent for link in self._node.sender.statistics().peers.values())
 
 
 def node_name(worker: int) -> NodeId:
     """The node id of a worker."""
     return NodeId(f"worker-{worker}")
-
-
-@asynccontextmanager
-async def open_fabric(
-    receiver: ShuffleReceiver, addresses: Sequence[str], by: Sequence[str], partitions: int
-) -> AsyncIterator[Fabric]:
-    """Join the exchange of the workers at ``addresses``, this one's among them."""
-    nodes = [node_name(worker) for worker in range(len(addresses))]
-    placement = owners(partitions, len(nodes))
-    partitioner = HashPartitioner(by, nodes, vnodes=partitions, placement=placement)
-    async with ShuffleSender(receiver.local_id, config=receiver.config) as sender:
-        for peer, address in zip(nodes, addresses, strict=True):
-            sender.register_peer(peer, address)
-        exchange = Exchange(
-            CHANNEL, sender=sender, receiver=receiver, partitioner=Router(partitioner)
-        )
-        yield Fabric(sender, exchange, partitioner)

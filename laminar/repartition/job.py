@@ -155,11 +155,10 @@ class _Run:
     async def through(self, folder: Path) -> list[Finished]:
         """From the planning to the last worker's report."""
         self.show("starting")
-        plan, addresses = await self._prepare()
-        self._plan = plan
+        self._plan = plan = await self._prepare()
         self.show("shuffling")
         self._queue.extend(plan.splits)
-        assignment = Assignment(self._spec, plan.layout, tuple(addresses), folder, self._run_id)
+        assignment = Assignment(self._spec, plan.layout, folder, self._run_id)
         for member in self._crew.members:
             await member.tell(assignment)
         for _ in range(OUTSTANDING_SPLITS):
@@ -189,21 +188,22 @@ class _Run:
             member.told_all = True
             await member.tell(NoMoreWork())
 
-    async def _prepare(self) -> tuple[Plan, list[str]]:
-        """Let the first worker that is up plan, while the others start."""
-        addresses = [""] * self._spec.workers
+    async def _prepare(self) -> Plan:
+        """Let the first worker plan, while the others join it."""
+        ready = 0
         plan: Plan | None = None
-        while plan is None or not all(addresses):
+        while plan is None or ready < self._spec.workers:
             member, message = await self._crew.news.receive()
             if isinstance(message, Failure):
                 await self._fail(message, member)
             elif isinstance(message, Planned):
                 plan = message.plan
             elif isinstance(message, Ready):
-                if not any(addresses):
+                if not ready:
                     await member.tell(PlanRequest(self._spec))
-                addresses[member.number] = message.address
-        return plan, addresses
+                    await self._crew.admit_others(message.address)
+                ready += 1
+        return plan
 
     async def _fail(self, failure: Failure, member: Member) -> None:
         """Raise what a worker's failure means.

@@ -2,8 +2,8 @@
 
 ::
 
-    job     → worker   Membership; PlanRequest, to one; Assignment, to all; Work, again and again;
-                       NoMoreWork
+    job     → worker   Membership, to the others once the first is Ready; PlanRequest, to the
+                       first; Assignment, to all; Work, again and again; NoMoreWork
     worker  → job      Ready; Planned; Progress, now and then; Failure or Finished, once
 
 The job's process only ever handles names and numbers: planning, too, is a worker's task.
@@ -44,6 +44,8 @@ class Membership:
 
     key: str = dataclasses.field(repr=False)
     """Proves the workers to each other; hexadecimal. On no command line, and in no environment."""
+    seeds: tuple[str, ...] = ()
+    """Where other workers listen already: none for the first, the first for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +68,6 @@ class Assignment:
 
     spec: JobSpec
     layout: Layout
-    addresses: tuple[str, ...]
-    """Of all workers, in the order of their numbers."""
     folder: Path
     run_id: str
 

@@ -27,10 +27,12 @@ from anyio import CapacityLimiter
 from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from laminar.config import ShuffleConfig
+from laminar.config import GossipConfig, ShuffleConfig
 from laminar.errors import LaminarError, RemoteError, WorkerError
+from laminar.node.config import NodeConfig
+from laminar.node.node import Node
 from laminar.repartition.budget import Budget, divide
-from laminar.repartition.fabric import Fabric, node_name, open_fabric
+from laminar.repartition.fabric import Fabric, node_name
 from laminar.repartition.flusher import Flusher
 from laminar.repartition.holding import Holding, unshared
 from laminar.repartition.memory import peak_rss_bytes, rss_bytes
@@ -58,9 +60,10 @@ from laminar.repartition.readers import Reader
 from laminar.repartition.schema import physical_schema, unpack_schema
 from laminar.repartition.spec import default_workers
 from laminar.repartition.writers import Encoding, PartitionFile, open_partition
-from laminar.shuffle.receiver import ShuffleReceiver
 
 LISTEN_ADDRESS = "127.0.0.1:0"
+LEAVE_TIMEOUT_S = 0.1
+"""Longest time that a failed worker says goodbye before it says why: its peers fail as well."""
 REPORT_INTERVAL_S = 0.2
 ENCODE_THREADS_MAX = 4
 
@@ -92,28 +95,26 @@ class Worker:
         self._reading = True
         self._collected = False
 
-    async def run(
-        self, receiver: ShuffleReceiver, messages: MemoryObjectReceiveStream[AnyMessage]
-    ) -> None:
+    async def run(self, node: Node, messages: MemoryObjectReceiveStream[AnyMessage]) -> None:
         """Do the whole job, report it, and stay until the job's process lets go.
 
         Raises a :class:`~laminar.errors.LaminarError` when the job cannot be done.
         """
-        job = self._job
-        async with open_fabric(receiver, job.addresses, job.spec.by, job.spec.partitions) as fabric:
-            async with anyio.create_task_group() as reporting:
-                reporting.start_soon(self._report, fabric)
-                async with anyio.create_task_group() as tasks:
-                    queue = anyio.create_memory_object_stream[pa.RecordBatch](0)
-                    tasks.start_soon(self._read, messages, queue[0], fabric)
-                    tasks.start_soon(self._ship, queue[1], fabric)
-                    self._flusher.start(tasks)
-                    tasks.start_soon(self._collect, fabric)
-                await self._flusher.finish(self._partitions)
-                reporting.cancel_scope.cancel()
-            say(self._out, self._progress(fabric, "done"))
-            say(self._out, self._finished(fabric))
-            await anyio.sleep_forever()  # peers may still look at the connection; see listen()
+        spec = self._job.spec
+        fabric = Fabric(node, spec.workers, spec.by, spec.partitions)
+        async with anyio.create_task_group() as reporting:
+            reporting.start_soon(self._report, fabric)
+            async with anyio.create_task_group() as tasks:
+                queue = anyio.create_memory_object_stream[pa.RecordBatch](0)
+                tasks.start_soon(self._read, messages, queue[0], fabric)
+                tasks.start_soon(self._ship, queue[1], fabric)
+                self._flusher.start(tasks)
+                tasks.start_soon(self._collect, fabric)
+            await self._flusher.finish(self._partitions)
+            reporting.cancel_scope.cancel()
+        say(self._out, self._progress(fabric, "done"))
+        say(self._out, self._finished(fabric))
+        await anyio.sleep_forever()  # peers may still look at the connection; see listen()
 
     async def _read(
         self,
@@ -155,6 +156,7 @@ class Worker:
 
     async def _ship(self, queue: MemoryObjectReceiveStream[pa.RecordBatch], fabric: Fabric) -> None:
         async with queue:
+            await fabric.join()
             async for batch in queue:
                 await fabric.send(batch)
                 del batch
@@ -276,24 +278,32 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-async def serve(number: int, config: ShuffleConfig) -> None:
+def node_config(number: int, membership: Membership, run_id: str, budget: Budget) -> NodeConfig:
+    """The settings of worker ``number`` as a node of its run's cluster."""
+    return NodeConfig(
+        node_name(number),
+        listen=LISTEN_ADDRESS,
+        seeds=membership.seeds,
+        shuffle=shuffle_config(run_id, membership.key, budget),
+        gossip=GossipConfig(leave_timeout_s=LEAVE_TIMEOUT_S),
+    )
+
+
+async def serve(number: int, config: NodeConfig) -> None:
     """Be worker ``number`` of one job; ends the process."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not end up between the messages
     send, messages = anyio.create_memory_object_stream[AnyMessage](float("inf"))
     try:
-        async with (
-            BlockingPortal() as portal,
-            ShuffleReceiver.bind(node_name(number), LISTEN_ADDRESS, config=config) as receiver,
-        ):
+        async with BlockingPortal() as portal, Node(config) as node:
             arguments = (sys.stdin.buffer, portal, send)
             threading.Thread(target=listen, args=arguments, daemon=True).start()
-            say(out, Ready(receiver.local_addr))
+            say(out, Ready(node.local_addr))
             async for message in messages:
                 if isinstance(message, PlanRequest):
                     say(out, Planned(await anyio.to_thread.run_sync(make_plan, message.spec)))
                 elif isinstance(message, Assignment):
-                    await Worker(number, message, out).run(receiver, messages)
+                    await Worker(number, message, out).run(node, messages)
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - said, not swallowed
         cause = root_cause(error)
         if not isinstance(cause, LaminarError | MemoryError):
@@ -318,5 +328,5 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     number, workers, memory_limit_bytes = (int(text) for text in sys.argv[1:4])
     budget = divide(memory_limit_bytes, workers)
-    config = shuffle_config(sys.argv[4], admitted(sys.stdin.buffer).key, budget)
-    anyio.run(serve, number, config)
+    membership = admitted(sys.stdin.buffer)
+    anyio.run(serve, number, node_config(number, membership, sys.argv[4], budget))

@@ -25,13 +25,16 @@ def anyio_backend():
 
 async def test_workers_report_where_they_listen_and_leave_when_let_go():
     async with hire(2, LIMIT, "00ff") as crew:
-        addresses = set()
-        for _ in range(2):
+        addresses = []
+        for number in range(2):
             member, message = await crew.news.receive()
             assert isinstance(message, Ready)
-            addresses.add(message.address)
+            assert member.number == number
+            addresses.append(message.address)
             member.finished = True
-        assert len(addresses) == 2
+            if not number:
+                await crew.admit_others(message.address)
+        assert len(set(addresses)) == 2
         await crew.dismiss()
         assert [member.process.returncode for member in crew.members] == [0, 0]
 

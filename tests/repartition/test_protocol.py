@@ -34,9 +34,10 @@ SPLITS = (
 )
 MESSAGES = [
     Membership("00ff"),
+    Membership("00ff", ("127.0.0.1:1",)),
     PlanRequest(SPEC),
     Planned(Plan(LAYOUT, SPLITS, 2, None, 107, ("a note",))),
-    Assignment(SPEC, LAYOUT, ("127.0.0.1:1", "127.0.0.1:2"), Path("/x y/ü"), "12ab"),
+    Assignment(SPEC, LAYOUT, Path("/x y/ü"), "12ab"),
     Work(SPLITS[0]),
     Work(SPLITS[1]),
     NoMoreWork(),
@@ -90,6 +91,6 @@ def test_a_lack_of_memory_is_said_to_be_one():
 def test_paths_travel_as_utf8(monkeypatch):
     ascii_path = Path("ключ".encode().decode("ascii", "surrogateescape"))
     monkeypatch.setattr(os, "fsencode", lambda p: str(p).encode("ascii", "surrogateescape"))
-    told = encode(Assignment(SPEC, LAYOUT, (), ascii_path, "12ab"))
+    told = encode(Assignment(SPEC, LAYOUT, ascii_path, "12ab"))
     monkeypatch.undo()
     assert decode(told).folder == Path("ключ")

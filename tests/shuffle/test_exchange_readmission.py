@@ -333,7 +333,8 @@ async def test_a_node_that_is_dismissed_between_a_new_schema_and_its_batch():
         into = node.exchange(BroadcastPartitioner(["c"]), inputs=["a", "b"])
         a = await Raw.greeted(node.receiver.local_addr, "a", channel="orders")
         b = await Raw.greeted(node.receiver.local_addr, "b", channel="orders")
-        await a.send(a.data(numbered(0, 1)), a.data(OTHER))
+        await a.send(a.data(numbered(0, 1)), a.data(OTHER), a.data(OTHER))
+        await eventually(lambda: node.channels("a")["orders"].frames == 3)
         assert told(await anext(into)) == ("a", [0])
         assert (await anext(into))[0] == "a"
         into.dismiss("a")
@@ -357,6 +358,18 @@ async def test_a_new_life_hears_of_the_channel_before_there_are_rows_for_it():
             await send_on(b)
         await b.send(numbered(1, 1))
         await eventually(lambda: "orders" in a.channels("b"))
+
+
+@limited
+async def test_a_session_in_which_nothing_was_opened_is_not_missed():
+    """A sender begins such a one to find out that this node is a new life."""
+    async with cluster() as nodes:
+        node = await nodes.start("c")
+        into = node.exchange(BroadcastPartitioner(["c"]), inputs=["a"])
+        await Raw.greeted(node.receiver.local_addr, "a", channel=None)
+        a = await Raw.greeted(node.receiver.local_addr, "a", channel="orders", incarnation=2)
+        await a.send(a.data(numbered(0, 1)), a.frame(Kind.END))
+        assert [told(event) async for event in into] == [("a", [0]), ("a", End("orders"))]
 
 
 @limited
