@@ -25,13 +25,16 @@ from laminar.net.stream import Network
 from laminar.net.tasks import leave, leave_with
 from laminar.node.config import NodeConfig
 from laminar.node.evidence import Evidence
+from laminar.node.examiner import Examiner
 from laminar.node.kv_membership import KvMembership
 from laminar.node.life import Life
 from laminar.node.membership import Membership
+from laminar.node.probing import make_prober
 from laminar.node.statistics import DiscoveryStatistics, NodeStatistics
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.liveness import PeerEvent, PeerState
 from laminar.shuffle.partition import Partitioner
+from laminar.shuffle.probe import Prober
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 
@@ -115,6 +118,8 @@ class Node:
         tasks.start_soon(self._follow, self.sender.watch_peers())
         tasks.start_soon(self._follow, self.receiver.watch_peers())
         tasks.start_soon(self._listen)
+        if self._agent is not None:
+            tasks.start_soon(Examiner(self._agent.kv, self._make_prober).run)
         if self._life is not None:
             tasks.start_soon(self._keep_life, self._life)
         self._tasks = tasks
@@ -375,6 +380,9 @@ class Node:
             async for member in members:
                 if member.node == self.id:
                     await anyio.to_thread.run_sync(life.note, member.incarnation)
+
+    def _make_prober(self) -> Prober:
+        return make_prober(self.id, self.config.shuffle, self._keyring, self._network)
 
     def _require(self, part: _T | None) -> _T:
         if part is None:
