@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Final
 
+import anyio
 from aiohttp import web
 
 from laminar.admin.exposition import Exposition
 from laminar.admin.guard import error_response, json_response
+from laminar.admin.rotation import Rotation
 from laminar.admin.watchers import Watchers
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
@@ -24,11 +27,14 @@ GET /statistics              all numbers, as JSON
 GET /metrics                 all numbers, for Prometheus
 GET /kv?prefix=P             what the nodes tell of themselves; ?watch follows it
 GET /kv/NODE/KEY             one value
+
+POST /keys/rotate            have the whole cluster use a new key; ?skip_dead waits for no dead
+                             node. From this machine only, and not by a web page
 """
 
 
 class Routes:
-    """The handlers of one node's server. All of them only read."""
+    """The handlers of one node's server. All of them only read, but :meth:`rotate`."""
 
     def __init__(self, node: Node, watchers: Watchers) -> None:
         self._node = node
@@ -46,6 +52,7 @@ class Routes:
             web.get("/metrics", self.metrics, allow_head=False),
             web.get("/kv", self.scan, allow_head=False),
             web.get("/kv/{node}/{key:.+}", self.read, allow_head=False),
+            web.post("/keys/rotate", self.rotate),
         ]
 
     async def index(self, request: web.Request) -> web.Response:
@@ -107,6 +114,15 @@ class Routes:
         if value is None:
             return error_response(404, f"node {node} has no key {key!r}")
         return json_response({"node": node, "key": key, "value": value})
+
+    async def rotate(self, request: web.Request) -> web.StreamResponse:
+        skip_dead = _flag(_parameters(request, "skip_dead"), "skip_dead")
+        rotation = Rotation(self._node.gossip, skip_dead=skip_dead)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rotation.run)
+            response = await self._watchers.serve(request, nullcontext(rotation))
+            tasks.cancel_scope.cancel()
+        return response
 
 
 def _parameters(request: web.Request, *known: str) -> dict[str, str]:
