@@ -6,6 +6,7 @@ that tries to reach it, and writes ``doctor:answer:<its id>`` in its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
@@ -20,7 +21,8 @@ DETAIL_LENGTH_MAX: Final = 200
 T = TypeVar("T", "Ask", "Answer")
 
 
-class Ask(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Ask:
     """Please dial me."""
 
     addr: str
@@ -29,7 +31,8 @@ class Ask(msgspec.Struct, frozen=True):
     """To be told from what another doctor of that name asked."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Answer:
     """What came of it."""
 
     nonce: str

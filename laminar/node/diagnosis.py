@@ -148,9 +148,11 @@ def _member(member: MemberFindings, findings: Findings) -> Iterator[Verdict]:
             about,
             "state",
             Level.WRONG,
-            f"it is {member.state.value} in the view of this node",
-            "see whether its process runs, and what is said of it below",
+            f"it is {member.state.value}, as this node sees it",
+            "see whether its process runs",
         )
+    if member.state is MemberState.DEAD:
+        return
     if member.data_addr is None:
         yield Verdict(
             about,

@@ -134,18 +134,15 @@ class Doctor:
         """
         began = anyio.current_time()
         async with AsyncExitStack() as stack:
-            listen = self._config.listen
             if not self._config.peers:
                 self._agent = await stack.enter_async_context(self._make_agent())
-                listen = self._agent.local_addr
-            receiver = await stack.enter_async_context(self._make_receiver(listen))
+            receiver = await stack.enter_async_context(self._make_receiver())
             addr = self._config.advertise or receiver.local_addr
             async with anyio.create_task_group() as tasks:
                 with anyio.move_on_after(self._timeout_s):
                     await self._look(addr, tasks)
                 tasks.cancel_scope.cancel()
             return self._findings(addr, receiver, anyio.current_time() - began)
-        raise AssertionError("unreachable")
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -163,9 +160,15 @@ class Doctor:
             network=self._tap,
         )
 
-    def _make_receiver(self, listen: str) -> ShuffleReceiver:
+    def _make_receiver(self) -> ShuffleReceiver:
         config = self._config
-        return ShuffleReceiver.bind(self.id, listen, config=config.shuffle, network=self._network)
+        return ShuffleReceiver.bind(
+            self.id,
+            config.listen,
+            config=config.shuffle,
+            keyring=self._keyring,
+            network=self._network,
+        )
 
     # -- looking ----------------------------------------------------------------------------------
 
@@ -282,7 +285,8 @@ class Doctor:
                 self._answers(node)
                 and (patient := progress.patients[node]).probe is not None
                 and patient.answer is not None
-                for node in members
+                for node, member in members.items()
+                if member.state is not MemberState.DEAD
             )
             and all(self._is_clear(seed) for seed in progress.seeds)
         )

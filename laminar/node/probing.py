@@ -26,7 +26,5 @@ def make_prober(
     network = network or TcpNetwork()
     if config.tls is not None:
         network = TlsNetwork(network, config.tls)
-    keys: tuple[bytes, ...] = ()
-    if keyring is not None:
-        keys = tuple(key for key in map(keyring.key, keyring.ids) if key is not None)
+    keys = () if keyring is None else keyring.keys
     return Prober(local, config.cluster, keys, network, PROBE_TIMEOUT_S)
