@@ -15,9 +15,12 @@ EXIT_SIGNAL: Final = 128
 STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
-async def until_signal(work: Callable[[], Awaitable[None]]) -> int | None:
-    """Run ``work``, and cancel it at the first signal; the second ends the process at once.
+async def until_signal(
+    work: Callable[[], Awaitable[None]], stop: Callable[[], None] | None = None
+) -> int | None:
+    """Run ``work`` until it is done; the first signal stops it, the second ends the process.
 
+    ``stop`` makes work end that is not to be cancelled: what says goodbye needs to wait for it.
     Returns the number of the signal, or None when there was none.
     """
     stopped_by: int | None = None
@@ -31,7 +34,7 @@ async def until_signal(work: Callable[[], Awaitable[None]]) -> int | None:
                 if stopped_by is not None:  # asked twice: no cleaning up
                     os._exit(EXIT_SIGNAL + number)
                 stopped_by = number
-                scope.cancel()
+                (stop or scope.cancel)()
 
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:
