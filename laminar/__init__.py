@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         TlsConfig,
     )
     from laminar.errors import (
+        AdminRefusedError,
         BatchTooLargeError,
         ChannelEndedError,
         ClosedError,
@@ -135,6 +136,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "TlsConfig",
     ),
     "laminar.errors": (
+        "AdminRefusedError",
         "BatchTooLargeError",
         "ChannelEndedError",
         "ClosedError",
@@ -208,6 +210,7 @@ __all__ = [
     "SHUFFLE_ADDR_KEY",
     "Admin",
     "AdminConfig",
+    "AdminRefusedError",
     "Barrier",
     "BarrierAligner",
     "BarrierFlags",

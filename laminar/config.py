@@ -22,6 +22,9 @@ KEY_BYTES_TYPICAL = 32
 
 KEYRING_FILE_BYTES_MAX = 16 * KIB
 
+ADMIN_ADDR = "127.0.0.1:7947"
+"""Where a node's admin server listens unless something else is said."""
+
 Compression = Literal["lz4", "zstd"]
 SchemaChange = Literal["announce", "refuse"]
 Validation = Literal["full", "layout"]

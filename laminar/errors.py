@@ -22,6 +22,7 @@
     │   ├── KvUnavailableError     the store behind a ``ClusterKv`` did not answer in time
     │   ├── KvRefusedError         the store behind a ``ClusterKv`` said no, and why
     │   ├── KeyRotationError       members did not change their keys in time; it names each
+    │   ├── AdminRefusedError      a node's admin server said no, and why
     │   └── FanOutError            some peers of a fan-out failed; it names each
     ├── StreamError                the seam in ``laminar.net``; drivers turn it into the above
     │   ├── StreamBrokenError      reset, unreachable, timed out
@@ -151,6 +152,22 @@ class KvRefusedError(RemoteError):
 
     def __reduce__(self) -> tuple[type[KvRefusedError], tuple[int, str]]:
         return KvRefusedError, (self.code, self.detail)
+
+
+class AdminRefusedError(RemoteError):
+    """A node's admin server refused what was asked for.
+
+    ``status`` is that of HTTP, and ``answer`` all that it said.
+    """
+
+    def __init__(self, status: int, detail: str, answer: Mapping[str, object]) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.answer = dict(answer)
+
+    def __reduce__(self) -> tuple[type[AdminRefusedError], tuple[int, str, dict[str, object]]]:
+        return AdminRefusedError, (self.status, self.detail, self.answer)
 
 
 class FanOutError(RemoteError):

@@ -6,7 +6,13 @@ import pickle
 import pytest
 
 from laminar import errors
-from laminar.errors import FanOutError, KvRefusedError, PeerLostError, ProtocolError
+from laminar.errors import (
+    AdminRefusedError,
+    FanOutError,
+    KvRefusedError,
+    PeerLostError,
+    ProtocolError,
+)
 
 
 def test_a_protocol_error_has_a_reason_and_a_detail():
@@ -28,6 +34,7 @@ def test_a_fan_out_error_names_every_peer_and_why():
     [
         ProtocolError("gap", "frame 3"),
         KvRefusedError(7, "etcd refused: forbidden"),
+        AdminRefusedError(404, "node a has no key 'k'", {"error": "node a has no key 'k'"}),
         FanOutError("barrier 7", {"a": PeerLostError("gone")}),
         PeerLostError("gone", peer="a"),
     ],

@@ -68,6 +68,8 @@ def _check(request: web.Request, local: bool) -> None:
         raise web.HTTPForbidden(reason="the Host header must be localhost or a loopback address")
     if writes and not _is_loopback(request.remote or ""):
         raise web.HTTPForbidden(reason="this can only be done from the node's own machine")
+    if writes and "Origin" in request.headers:  # every browser says where a POST comes from
+        raise web.HTTPForbidden(reason="this cannot be done by a web page")
 
 
 def is_loopback_host(host: str) -> bool:

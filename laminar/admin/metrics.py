@@ -333,9 +333,19 @@ METRICS: Final[tuple[Metric, ...]] = (
             lambda gossip: gossip.datagrams_received,
         ),
         (
+            "laminar_gossip_unanswered_total",
+            "How often a node was asked whether it is there and did not answer in time.",
+            lambda gossip: gossip.unanswered,
+        ),
+        (
             "laminar_gossip_suspicions_total",
             "How often a node became suspect.",
             lambda gossip: gossip.suspicions,
+        ),
+        (
+            "laminar_gossip_refutations_total",
+            "How often this node showed that it lives because it was said not to answer.",
+            lambda gossip: gossip.refutations,
         ),
         (
             "laminar_gossip_deaths_total",

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from contextlib import nullcontext
+from typing import Final
 
-import msgspec
+import anyio
 from aiohttp import web
 
 from laminar.admin.exposition import Exposition
 from laminar.admin.guard import error_response, json_response
+from laminar.admin.rotation import Rotation
 from laminar.admin.watchers import Watchers
 from laminar.cluster.gossip.key_messages import KeyReport
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
-from laminar.errors import KeyRotationError
 from laminar.model import node_id
 from laminar.node.node import Node
-
-T = TypeVar("T")
 
 INDEX: Final = """\
 laminar {version}, node {node}
@@ -30,19 +29,13 @@ GET /metrics                 all numbers, for Prometheus
 GET /kv?prefix=P             what the nodes tell of themselves; ?watch follows it
 GET /kv/NODE/KEY             one value
 GET /keys                    which keys the nodes have, by their ids
-POST /keys/rotate            have all nodes use a new key; from this machine only
+POST /keys/rotate            have the whole cluster use a new key; ?skip_dead waits for no dead
+                             node. From this machine only, and not by a web page
 """
 
 
-class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a request to replace the key."""
-
-    skip_dead: bool = False
-    timeout_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
-
-
 class Routes:
-    """The handlers of one node's server."""
+    """The handlers of one node's server. All of them only read, but :meth:`rotate`."""
 
     def __init__(self, node: Node, watchers: Watchers) -> None:
         self._node = node
@@ -61,7 +54,7 @@ class Routes:
             web.get("/kv", self.scan, allow_head=False),
             web.get("/kv/{node}/{key:.+}", self.read, allow_head=False),
             web.get("/keys", self.keys, allow_head=False),
-            web.post("/keys/rotate", self.rotate_keys),
+            web.post("/keys/rotate", self.rotate),
         ]
 
     async def index(self, request: web.Request) -> web.Response:
@@ -129,19 +122,14 @@ class Routes:
         reports = self._node.gossip.key_reports()
         return json_response({node: _key_state(report) for node, report in reports.items()})
 
-    async def rotate_keys(self, request: web.Request) -> web.Response:
-        """Takes as long as the members do; whoever asks and hangs up ends the change."""
-        _parameters(request)
-        rotation = await _body(request, Rotation)
-        try:
-            change = await self._node.gossip.rotate_key(
-                timeout_s=rotation.timeout_s, skip_dead=rotation.skip_dead
-            )
-        except KeyRotationError as error:
-            return json_response({"error": str(error), "lacking": error.lacking}, 503)
-        return json_response(
-            {"key": change.identity.hex(), "members": change.members, "skipped": change.skipped}
-        )
+    async def rotate(self, request: web.Request) -> web.StreamResponse:
+        skip_dead = _flag(_parameters(request, "skip_dead"), "skip_dead")
+        rotation = Rotation(self._node.gossip, skip_dead=skip_dead)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(rotation.run)
+            response = await self._watchers.serve(request, nullcontext(rotation))
+            tasks.cancel_scope.cancel()
+        return response
 
 
 def _parameters(request: web.Request, *known: str) -> dict[str, str]:
@@ -159,19 +147,6 @@ def _flag(parameters: dict[str, str], name: str) -> bool:
     if value not in ("", "0", "1", "false", "true"):
         raise web.HTTPBadRequest(reason=f"{name} is 0 or 1, got {value!r}")
     return value in ("", "1", "true")
-
-
-async def _body(request: web.Request, kind: type[T]) -> T:
-    """The body of the request, which is JSON.
-
-    A page of another site, open in an operator's browser, cannot send that unasked.
-    """
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(reason="the body must be of type application/json")
-    try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.DecodeError as error:
-        raise web.HTTPBadRequest(reason=f"the body is not as it should be: {error}") from error
 
 
 def _key_state(report: KeyReport) -> dict[str, object]:

@@ -12,13 +12,11 @@ from aiohttp import web
 from laminar.admin.guard import guard
 from laminar.admin.routes import Routes
 from laminar.admin.watchers import Watchers
-from laminar.config import AdminConfig
+from laminar.config import ADMIN_ADDR, AdminConfig
 from laminar.errors import ClosedError, ConfigError
 from laminar.net.address import format_addr, parse_addr, reaches_beyond_loopback
 from laminar.net.tcp import listening_socket
 from laminar.node.node import Node
-
-DEFAULT_ADDR: Final = "127.0.0.1:7947"
 
 _BUSY_BODY: Final = b'{"error":"there are too many connections already"}\n'
 _BUSY: Final = (
@@ -35,12 +33,12 @@ class Admin:
         async with Node(config) as node, Admin(node) as admin:
             print(f"http://{admin.local_addr}/")
 
-    It only reads, and only this machine can connect unless ``config`` says otherwise. It runs on
-    asyncio, with or without uvloop.
+    Only this machine can connect unless ``config`` says otherwise, and only this one can replace
+    keys in any case. It runs on asyncio, with or without uvloop.
     """
 
     def __init__(
-        self, node: Node, listen: str = DEFAULT_ADDR, *, config: AdminConfig | None = None
+        self, node: Node, listen: str = ADMIN_ADDR, *, config: AdminConfig | None = None
     ) -> None:
         """Prepare to serve ``node`` at ``listen`` (``host:port``; port 0 is chosen).
 

@@ -70,8 +70,8 @@ class Watchers:
             with anyio.move_on_after(self._config.watch_heartbeat_s):
                 try:
                     line = msgspec.json.encode(await anext(changes)) + b"\n"
-                except ClosedError:
-                    return  # the node was closed
+                except (ClosedError, StopAsyncIteration):
+                    return  # the node was closed, or there is nothing more to tell
             with anyio.move_on_after(self._config.watch_stall_s) as patience:
                 await response.write(line)
             if patience.cancelled_caught:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Final, NoReturn
 
 import laminar
+from laminar.cli.options import add_commands
 from laminar.cli.streams import complain, open_closed, settle
 from laminar.errors import ConfigError
 
@@ -18,6 +20,16 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 EXAMPLES: Final = """\
+examples:
+  laminar shuffle orders/ --by customer_id --out by_customer
+  laminar node --id a --listen 127.0.0.1:7946
+  laminar members --watch
+  laminar doctor --seed 127.0.0.1:7946
+
+`laminar COMMAND --help` has more.
+"""
+
+SHUFFLE_EXAMPLES: Final = """\
 examples:
   laminar shuffle orders/ --by customer_id --out by_customer
   laminar shuffle 'logs/2026-*.parquet' --by host,service --out by_host \\
@@ -65,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"laminar {laminar.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_shuffle(commands)
+    add_commands(commands.add_parser)
     return parser
 
 
@@ -76,7 +89,7 @@ def _add_shuffle(commands: argparse._SubParsersAction[_Parser]) -> None:
         "exactly one partition, and all rows with equal keys in the same one. The schema stays "
         "as it is, and folders named like day=3 add a column each. The output appears at the end, "
         "whole or not at all.",
-        epilog=EXAMPLES,
+        epilog=SHUFFLE_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = shuffle.add_argument
@@ -127,9 +140,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_closed()
     try:
         arguments = build_parser().parse_args(argv)
-        from laminar.cli.shuffle import run  # heavy: after the parsing
-
-        return run(arguments)
+        command = import_module(f"laminar.cli.{arguments.command}")  # heavy: after the parsing
+        code: int = command.run(arguments)
+        return code
     except ConfigError as error:
         complain(f"laminar: {error}")
         return EXIT_USAGE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +13,9 @@ import anyio
 
 from laminar.cli.arguments import columns, utf8
 from laminar.cli.display import BestEffort, Display, open_display
+from laminar.cli.signals import EXIT_SIGNAL, until_signal
 from laminar.cli.streams import complain, settle
-from laminar.cli.text import summary_lines
+from laminar.cli.text import one_line, summary_lines
 from laminar.errors import ConfigError, LaminarError
 from laminar.repartition.job import Summary, run_job
 from laminar.repartition.spec import JobSpec, default_workers
@@ -23,10 +23,6 @@ from laminar.repartition.spec import JobSpec, default_workers
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
 EXIT_UNTOLD: Final = 3
-EXIT_SIGNAL: Final = 128
-"""Plus the number of the signal that stopped the job."""
-
-STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,31 +71,19 @@ def json_object(summary: Summary) -> dict[str, Any]:
 
 
 async def _run(spec: JobSpec, display: Display, as_json: bool, quiet: bool) -> int:
-    stopped_by: int | None = None
     outcome: Summary | None = None
-    async with anyio.create_task_group() as tasks:
-        with anyio.CancelScope() as work:
 
-            async def watch() -> None:
-                nonlocal stopped_by
-                # What was ignored from the start, as nohup and shells do it, stays ignored.
-                heeded = [it for it in STOPPING if signal.getsignal(it) != signal.SIG_IGN]
-                with anyio.open_signal_receiver(*heeded) as signals:
-                    async for number in signals:
-                        if stopped_by is not None:  # asked twice: no cleaning up
-                            os._exit(EXIT_SIGNAL + number)
-                        stopped_by = number
-                        work.cancel()
+    async def work() -> None:
+        nonlocal outcome
+        try:
+            outcome = await run_job(spec, display.show)
+        except ConfigError:
+            raise
+        except LaminarError as error:
+            display.close()
+            complain(f"laminar: {one_line(error)}")
 
-            tasks.start_soon(watch)
-            try:
-                outcome = await run_job(spec, display.show)
-            except ConfigError:
-                raise
-            except LaminarError as error:
-                display.close()
-                complain(f"laminar: {_one_line(error)}")
-        tasks.cancel_scope.cancel()
+    stopped_by = await until_signal(work)
     display.close()
     if outcome is not None:
         return _tell(outcome, as_json, quiet)
@@ -107,10 +91,6 @@ async def _run(spec: JobSpec, display: Display, as_json: bool, quiet: bool) -> i
         complain("laminar: interrupted; nothing was written")
         return EXIT_SIGNAL + stopped_by
     return EXIT_FAILURE
-
-
-def _one_line(error: LaminarError) -> str:
-    return " ".join(str(error).split())
 
 
 def _tell(summary: Summary, as_json: bool, quiet: bool) -> int:

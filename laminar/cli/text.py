@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -60,4 +61,23 @@ def summary_lines(summary: Summary) -> list[str]:
         f"  shuffled {size(summary.bytes_shuffled)} of rows{wire if summary.workers > 1 else ''}",
         f"  wrote {size(summary.bytes_written)} to {summary.output}",
         f"  largest worker {size(summary.peak_rss_bytes)}",
+    ]
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, whatever it quotes."""
+    return " ".join(str(error).split())
+
+
+def printable(text: str) -> str:
+    """Text of others, with nothing in it that a terminal obeys."""
+    return "".join(it if it.isprintable() else ascii(it)[1:-1] for it in text)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, their cells below one another; nothing behind the last."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
     ]

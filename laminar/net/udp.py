@@ -120,6 +120,19 @@ class UdpNetwork:
         """Return what ``addr`` stands for; see :class:`~laminar.net.datagram.DatagramNetwork`."""
         return [format_addr(*target) for _, target in await _resolve(addr)]
 
+    async def host_towards(self, addr: str) -> str:
+        """The address of this machine that datagrams to ``addr`` leave from. Sends nothing.
+
+        Raises :class:`~laminar.errors.StreamBrokenError` when there is no way to it.
+        """
+        family, target = (await _resolve(addr))[0]
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect(target)
+                return str(sock.getsockname()[0])
+        except OSError as error:
+            raise StreamBrokenError(f"there is no way to {addr}: {error}") from error
+
 
 async def _resolve(addr: str) -> list[tuple[socket.AddressFamily, tuple[str, int]]]:
     host, port = parse_addr(addr)

@@ -11,10 +11,8 @@ from typing import Final, Self, TypeVar
 import anyio
 
 import laminar
-from laminar.cluster import keyring_file
 from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.member import Member, MemberState
-from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
 from laminar.cluster.memory import InMemoryKv
 from laminar.errors import ClosedError, ConfigError, LaminarError, StreamBrokenError
@@ -25,13 +23,17 @@ from laminar.net.stream import Network
 from laminar.net.tasks import leave, leave_with
 from laminar.node.config import NodeConfig
 from laminar.node.evidence import Evidence
+from laminar.node.examiner import Examiner
+from laminar.node.keys import load_keyring
 from laminar.node.kv_membership import KvMembership
 from laminar.node.life import Life
 from laminar.node.membership import Membership
+from laminar.node.probing import make_prober
 from laminar.node.statistics import DiscoveryStatistics, NodeStatistics
 from laminar.shuffle.exchange import Exchange
 from laminar.shuffle.liveness import PeerEvent, PeerState
 from laminar.shuffle.partition import Partitioner
+from laminar.shuffle.probe import Prober
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 
@@ -78,7 +80,7 @@ class Node:
         self._network = network
         self._datagram_network = datagram_network
         self._life = Life(config.state_file) if config.state_file is not None else None
-        self._keyring = _keyring(config)
+        self._keyring = load_keyring(config)
         self._membership: Membership | None = None
         self._agent: GossipAgent | None = None
         self._sender: ShuffleSender | None = None
@@ -116,6 +118,8 @@ class Node:
         tasks.start_soon(self._follow, self.receiver.watch_peers())
         tasks.start_soon(self._listen)
         tasks.start_soon(self._follow_addresses)
+        if self._agent is not None:
+            tasks.start_soon(Examiner(self._agent.kv, self._make_prober).run)
         if self._life is not None:
             tasks.start_soon(self._keep_life, self._life)
         self._tasks = tasks
@@ -384,17 +388,13 @@ class Node:
                 if member.node == self.id:
                     await anyio.to_thread.run_sync(life.note, member.incarnation)
 
+    def _make_prober(self) -> Prober:
+        return make_prober(self.id, self.config.shuffle, self._keyring, self._network)
+
     def _require(self, part: _T | None) -> _T:
         if part is None:
             raise ClosedError("a Node works inside its `async with` block")
         return part
-
-
-def _keyring(config: NodeConfig) -> Keyring | None:
-    """The one ring that gossip and data share, so that a key is replaced for both at once."""
-    if config.keys_file is not None:
-        return keyring_file.load(config.keys_file)
-    return Keyring(config.shuffle.keys) if config.shuffle.keys else None
 
 
 async def _fixed(node: NodeId, peers: Mapping[str, str]) -> ClusterKv:

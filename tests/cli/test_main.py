@@ -9,6 +9,7 @@ import pytest
 
 import laminar
 from laminar.cli.main import build_parser, main, size
+from laminar.cli.options import node_settings
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,30 @@ def test_defaults():
         "shuffle in --by a --out s3://bucket/o",
         "shuffle in --by a --out '' --overwrite",
         "shuffle in --by a --out ' ' --overwrite",
+        "node",
+        "node --id 'a b'",
+        "node --id a --listen nowhere",
+        "node --id a --listen 0.0.0.0:0",
+        "node --id a --listen 127.0.0.1:0 --admin nowhere",
+        "node --id a --seed nowhere",
+        "node --id a --cluster ''",
+        "node --id a --keys missing",
+        "node --config missing",
+        "node a",
+        "members --admin nowhere",
+        "members a",
+        "kv",
+        "kv get a",
+        "kv nope",
+        "kv scan --admin 127.0.0.1",
+        "doctor",
+        "doctor --seed nowhere",
+        "doctor --seed 127.0.0.1:1 --timeout 0",
+        "doctor --seed 127.0.0.1:1 --timeout soon",
+        "keys",
+        "keys new",
+        "keys show missing",
+        "keys rotate --admin nowhere",
     ],
 )
 def test_bad_usage_is_one_line_and_code_2(line, capsys, tmp_path, monkeypatch):
@@ -79,12 +104,56 @@ def test_bad_usage_is_one_line_and_code_2(line, capsys, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("line", ["--help", "shuffle --help"])
-def test_help_has_an_example(line, capsys):
+@pytest.mark.parametrize(
+    ("line", "example"),
+    [
+        ("--help", "laminar shuffle orders/ --by customer_id --out by_customer"),
+        ("shuffle --help", "laminar shuffle orders/ --by customer_id --out by_customer"),
+        ("node --help", "laminar node --id a --listen 127.0.0.1:7946"),
+        ("members --help", "laminar members --watch"),
+        ("kv --help", "laminar kv get a shuffle:addr"),
+        ("doctor --help", "laminar doctor --config node.toml"),
+        ("keys --help", "laminar keys rotate"),
+    ],
+)
+def test_help_has_an_example(line, example, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(line.split())
     assert exit_.value.code == 0
-    assert "laminar shuffle orders/ --by customer_id --out by_customer" in capsys.readouterr().out
+    assert f"  {example}\n" in capsys.readouterr().out
+
+
+def test_every_command_is_listed(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = capsys.readouterr().out
+    for command in ("shuffle", "node", "members", "kv", "doctor", "keys"):
+        assert f"\n    {command} " in listed
+
+
+def test_flags_of_a_node_are_settings():
+    line = (
+        "node --id a --listen 10.0.0.1:7946 --advertise 1.2.3.4:7946 --seed b:1 --seed c:2 "
+        "--cluster prod --keys k --state s --allow-unauthenticated"
+    )
+    assert node_settings(build_parser().parse_args(line.split())) == {
+        "node": "a",
+        "listen": "10.0.0.1:7946",
+        "advertise": "1.2.3.4:7946",
+        "seeds": ["b:1", "c:2"],
+        "shuffle.cluster": "prod",
+        "shuffle.allow_unauthenticated": True,
+        "keys_file": "k",
+        "state_file": "s",
+    }
+    assert node_settings(build_parser().parse_args(["node"])) == {}
+
+
+def test_the_environment_says_whom_to_ask(monkeypatch):
+    assert build_parser().parse_args(["members"]).admin == "127.0.0.1:7947"
+    monkeypatch.setenv("LAMINAR_ADMIN", "127.0.0.1:1234")
+    assert build_parser().parse_args(["members"]).admin == "127.0.0.1:1234"
+    assert build_parser().parse_args(["members", "--admin", "b:1"]).admin == "b:1"
 
 
 def test_version(capsys):
@@ -108,6 +177,6 @@ def test_help_imports_nothing_heavy_and_is_quick():
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         best = min(best, time.perf_counter() - started)
-    for heavy in ("pyarrow", "numpy", "polars", "anyio", "asyncio", "msgpack"):
+    for heavy in ("pyarrow", "numpy", "polars", "aiohttp", "anyio", "asyncio", "msgpack"):
         assert f"'{heavy}'" not in done.stderr
     assert best < 0.3

@@ -201,6 +201,12 @@ class GossipAgent:
         self._require_core().unreachable(node, anyio.current_time())
         self._hand_out()
 
+    async def greet(self, addr: str) -> None:
+        """Begin an exchange with whoever is at ``addr`` (numeric, ``host:port``), out of turn."""
+        core = self._require_core()
+        if core.error is None:
+            await self._send([core.greet(addr, anyio.current_time(), self._rng)])
+
     @property
     def error(self) -> NodeIdTakenError | None:
         """Why the gossip of this node has stopped, if it has."""

@@ -343,6 +343,10 @@ class GossipCore:
             if slot.addr is not None
         ]
 
+    def greet(self, addr: str, now: float, rng: Random) -> Outgoing:
+        """Begin an exchange with ``addr`` out of turn. Whoever is there answers, and is met."""
+        return self._exchange.syn(addr, True, now, self.lateness.listened(now), rng)
+
     def on_datagram(self, source: str, datagram: bytes, now: float, rng: Random) -> list[Outgoing]:
         """Take in a datagram from the address ``source``; return the answer, if it gets one.
 

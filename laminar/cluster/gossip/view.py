@@ -23,7 +23,7 @@ from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest, Grave, LaneDelta
 from laminar.cluster.gossip.roll import Roll
 from laminar.cluster.gossip.rotation import Rotation
-from laminar.cluster.gossip.slot import RESERVED_PREFIX, Slot
+from laminar.cluster.gossip.slot import ADDR_KEY, RESERVED_PREFIX, Slot
 from laminar.cluster.kv import KvEvent
 from laminar.config import GossipConfig
 from laminar.model import Incarnation, NodeId
@@ -233,6 +233,8 @@ class View:
         if lane.tombstones > self._config.tombstones_max:
             lane.collect(now - self._config.tombstone_s, self._config.tombstones_max)
         self._changed(slot, versions, changes)
+        if any(key == ADDR_KEY for key, _ in changes):
+            self._events.append(slot.member)
         if slot.left and slot.state is not MemberState.LEFT:
             self._tell_all_gone(slot, now)
             self.become(slot, MemberState.LEFT, listened)

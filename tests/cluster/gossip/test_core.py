@@ -420,6 +420,16 @@ def test_membership_is_told_on_change_only():
     ]
 
 
+def test_where_a_member_is_is_told_once_it_is_known():
+    node, peer = Node(), Peer()
+    node.hear(peer, peer.say(Kind.SYN))
+    node.core.take_events()
+    addr = delta_of("p", 0, 1, Item("gossip:addr", 1, peer.addr), lane=0)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[addr]))
+    assert node.core.members()["p"] in node.core.take_events()
+    assert node.core.members()["p"].addr == peer.addr
+
+
 def test_somebody_forgotten_with_a_lower_incarnation_is_told_so():
     node, peer = Node(GossipConfig(interval_s=1.0, forget_s=5.0)), Peer()
     node.hear(peer, peer.say(Kind.SYN))

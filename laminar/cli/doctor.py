@@ -1,0 +1,147 @@
+"""``laminar doctor``: finds out why nodes do not see each other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import groupby
+from typing import Any, Final
+
+import anyio
+
+from laminar.admin.client import AdminClient
+from laminar.cli.asking import exit_code
+from laminar.cli.chronicle import CONNECTIONS, DATAGRAMS, NETWORK
+from laminar.cli.options import node_settings
+from laminar.cli.text import plural, printable
+from laminar.errors import ConfigError
+from laminar.net.address import format_addr, parse_addr
+from laminar.net.tcp import TcpNetwork
+from laminar.net.udp import UdpNetwork
+from laminar.node.config import NodeConfig
+from laminar.node.diagnosis import Level, Verdict, diagnose
+from laminar.node.doctor import Doctor, doctor_id
+from laminar.node.findings import Findings
+from laminar.node.settings import read_config
+
+EXIT_WRONG: Final = 1
+
+MARKS: Final = {Level.OK: "ok   ", Level.NOTE: "note ", Level.WRONG: "WRONG"}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine, and print what was found; returns the exit code.
+
+    Raises :class:`~laminar.errors.ConfigError` for settings that make no sense.
+    """
+    if not arguments.timeout > 0:
+        raise ConfigError(f"--timeout is greater than 0, got {arguments.timeout:g}")
+    wrong = 0
+
+    async def work() -> None:
+        nonlocal wrong
+        wrong = await _examine(arguments)
+
+    code = anyio.run(partial(exit_code, work), backend="asyncio")
+    return code or (EXIT_WRONG if wrong else code)
+
+
+async def _examine(arguments: argparse.Namespace) -> int:
+    """Returns how many things are wrong."""
+    overrides = node_settings(arguments)
+    verdicts: list[Verdict] = []
+    if arguments.admin is not None:
+        async with AdminClient(arguments.admin) as client:
+            statistics = await client.get("/statistics")
+        overrides.setdefault("seeds", [statistics["addr"]])
+        overrides.setdefault("shuffle.cluster", statistics["cluster"])
+        verdicts += told_by(statistics)
+    config = await _settings(arguments, overrides)
+    findings = await Doctor(config, timeout_s=arguments.timeout).examine()
+    verdicts += diagnose(findings)
+    wrong = sum(verdict.level is Level.WRONG for verdict in verdicts)
+    if arguments.json:
+        print(json.dumps(json_object(findings, verdicts)), flush=True)
+    else:
+        print("\n".join(lines(findings, verdicts)), flush=True)
+    return wrong
+
+
+async def _settings(arguments: argparse.Namespace, overrides: dict[str, object]) -> NodeConfig:
+    """The doctor's own: an id of its own, and a port too unless one is given."""
+    config = read_config(
+        arguments.config, environ=os.environ, overrides={"node": doctor_id(), **overrides}
+    )
+    config = replace(config, admin=None, state_file=None)
+    if not (config.seeds or config.peers or config.etcd):
+        raise ConfigError("whom to examine? Give --seed HOST:PORT, --config FILE or --admin")
+    if config.etcd is not None:
+        raise ConfigError("the doctor examines clusters that gossip, or have a list of peers")
+    if arguments.listen is not None:
+        return config
+    host, _ = parse_addr(config.listen)
+    if config.advertise is not None:
+        # Where others reach it is known, but not at which port if the system chooses one.
+        listener = await TcpNetwork().listen(format_addr(host, 0))
+        port = parse_addr(listener.local_addr)[1]
+        listener.close()
+        advertised = format_addr(parse_addr(config.advertise)[0], port)
+        return replace(config, listen=format_addr(host, port), advertise=advertised)
+    if not arguments.config and "LAMINAR_LISTEN" not in os.environ:
+        host = await UdpNetwork().host_towards((*config.seeds, *config.peers.values())[0])
+    return replace(config, listen=format_addr(host, 0))
+
+
+def told_by(statistics: Mapping[str, Any]) -> list[Verdict]:
+    """What a running node says itself."""
+    about = f"node {statistics['node']}"
+    discovery = statistics["discovery"] or {"seal": {"refused": {}}, "network_errors": {}}
+    found = [
+        Verdict(about, what, Level.WRONG, f"{count} refused: {words[reason]}")
+        for what, words, counts in (
+            ("datagrams", DATAGRAMS, discovery["seal"]["refused"]),
+            ("connections", CONNECTIONS, statistics["receiver"]["drops"]),
+        )
+        for reason, count in counts.items()
+        if reason in words
+    ]
+    found += [
+        Verdict(about, "network", Level.NOTE, f"{NETWORK[kind]}, {count} times")
+        for kind, count in discovery["network_errors"].items()
+        if kind in NETWORK
+    ]
+    states = [member["state"] for member in statistics["members"].values()]
+    seen = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return [Verdict(about, "members", Level.OK, f"it sees {seen}"), *found]
+
+
+def lines(findings: Findings, verdicts: Sequence[Verdict]) -> list[str]:
+    """The verdicts, for people."""
+    keys = "with keys" if findings.keyed else "without keys"
+    out = [f"{findings.node} at {findings.addr}, cluster {findings.cluster!r}, {keys}"]
+    for about, group in groupby(verdicts, key=lambda verdict: verdict.about):
+        out += ["", printable(about)]
+        for verdict in group:
+            out.append(f"  {MARKS[verdict.level]}  {verdict.what}: {printable(verdict.text)}")
+            if verdict.advice and verdict.level is not Level.OK:
+                out.append(f"         -> {verdict.advice}")
+    wrong = sum(verdict.level is Level.WRONG for verdict in verdicts)
+    end = f"{plural(wrong, 'thing')} {'is' if wrong == 1 else 'are'} wrong" if wrong else "all well"
+    return [*out, "", f"{end}, after {findings.seconds:.1f} s"]
+
+
+def json_object(findings: Findings, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "node": findings.node,
+        "addr": findings.addr,
+        "cluster": findings.cluster,
+        "version": findings.version,
+        "seconds": round(findings.seconds, 3),
+        "wrong": sum(verdict.level is Level.WRONG for verdict in verdicts),
+        "verdicts": [{**asdict(verdict), "level": verdict.level.value} for verdict in verdicts],
+    }

@@ -1,0 +1,346 @@
+"""``Doctor``: joins a cluster for a few seconds to see why its nodes do not see each other."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+import laminar
+from laminar.cluster.gossip.agent import GossipAgent
+from laminar.cluster.gossip.member import Member, MemberState
+from laminar.cluster.kv import SHUFFLE_ADDR_KEY, KvEvent
+from laminar.errors import ProtocolError, StreamError
+from laminar.model import NODE_ID_LENGTH_MAX, NodeId, node_id
+from laminar.net.datagram import DatagramNetwork
+from laminar.net.stream import Network
+from laminar.net.udp import UdpNetwork
+from laminar.node.config import NodeConfig
+from laminar.node.consultation import (
+    ASK_KEY,
+    Answer,
+    Ask,
+    answer_key,
+    decode_answer,
+    encode,
+)
+from laminar.node.findings import Findings, MemberFindings, SeedFindings
+from laminar.node.keys import load_keyring
+from laminar.node.probing import make_prober
+from laminar.node.wiretap import Wiretap
+from laminar.shuffle.reach import Probe, Reach
+from laminar.shuffle.receiver import ShuffleReceiver
+
+DOCTOR_PREFIX: Final = "doctor-"
+GREET_INTERVAL_S: Final = 0.3
+"""How often those who have not answered over UDP are greeted."""
+
+SETTLE_INTERVALS: Final = 3
+"""So many intervals of the gossip without a new member, and all of them are taken to be known."""
+
+MEMBERS_MAX: Final = 64
+"""Most members that are examined."""
+
+RESOLVE_TIMEOUT_S: Final = 3.0
+
+
+def doctor_id() -> NodeId:
+    """The id of a doctor in this process: ``doctor-<host>-<pid>``."""
+    host = re.sub(r"[^0-9A-Za-z.-]", "-", platform.node()) or "host"
+    pid = os.getpid()
+    return node_id(f"{DOCTOR_PREFIX}{host[: NODE_ID_LENGTH_MAX // 2]}-{pid}")
+
+
+@dataclass(slots=True)
+class _Seed:
+    addr: str
+    addrs: tuple[str, ...] = ()
+    probe: Probe | None = None
+    sent: int = 0
+    tried: bool = False
+    """Whether name and TCP have been looked at."""
+
+
+@dataclass(slots=True)
+class _Patient:
+    data_addr: str | None = None
+    probe: Probe | None = None
+    answer: Answer | None = None
+    ahead_s: tuple[float, float] | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known so far, and when anything was last added."""
+
+    seeds: list[_Seed]
+    patients: dict[NodeId, _Patient] = field(default_factory=dict)
+    newest_at: float = 0.0
+    asked_at: float = 0.0
+    nonce: str = ""
+
+
+class Doctor:
+    """Examines the cluster that ``config`` is for, as a member of an id of its own.
+
+    It takes part in the gossip and lets itself be connected to, but publishes no
+    ``shuffle:addr``: nobody takes it for a node that rows can be sent to.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        timeout_s: float,
+        network: Network | None = None,
+        datagram_network: DatagramNetwork | None = None,
+    ) -> None:
+        """``config.node`` is the doctor's id; see :func:`doctor_id`.
+
+        Raises :class:`~laminar.errors.ConfigError` when ``config`` names files that are not what
+        they should be.
+        """
+        self.id = node_id(config.node)
+        self._config = config
+        self._timeout_s = timeout_s
+        self._network = network
+        self._keyring = load_keyring(config)
+        self._tap = Wiretap(
+            datagram_network or UdpNetwork(),
+            self.id,
+            config.shuffle.cluster,
+            self._keyring,
+            config.datagrams,
+        )
+        self._prober = make_prober(self.id, config.shuffle, self._keyring, network)
+        targets = (*config.seeds, *config.peers.values())
+        self._progress = _Progress([_Seed(addr) for addr in dict.fromkeys(targets)])
+        self._changed = anyio.Event()
+        self._agent: GossipAgent | None = None
+
+    async def examine(self) -> Findings:
+        """Look at everything, for ``timeout_s`` at most.
+
+        Raises :class:`~laminar.errors.StreamBrokenError` when the own address cannot be bound, and
+        :class:`~laminar.errors.ConfigError` when it lets strangers in or others cannot reach it.
+        """
+        began = anyio.current_time()
+        async with AsyncExitStack() as stack:
+            if not self._config.peers:
+                self._agent = await stack.enter_async_context(self._make_agent())
+            receiver = await stack.enter_async_context(self._make_receiver())
+            addr = self._config.advertise or receiver.local_addr
+            async with anyio.create_task_group() as tasks:
+                with anyio.move_on_after(self._timeout_s):
+                    await self._look(addr, tasks)
+                tasks.cancel_scope.cancel()
+            return self._findings(addr, receiver, anyio.current_time() - began)
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _make_agent(self) -> GossipAgent:
+        config = self._config
+        return GossipAgent(
+            self.id,
+            config.listen,
+            seeds=config.seeds,
+            advertise=config.advertise,
+            cluster=config.shuffle.cluster,
+            keyring=self._keyring,
+            config=config.gossip,
+            datagrams=config.datagrams,
+            network=self._tap,
+        )
+
+    def _make_receiver(self) -> ShuffleReceiver:
+        config = self._config
+        return ShuffleReceiver.bind(
+            self.id,
+            config.listen,
+            config=config.shuffle,
+            keyring=self._keyring,
+            network=self._network,
+        )
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    async def _look(self, addr: str, tasks: TaskGroup) -> None:
+        """Return when there is nothing more to be seen."""
+        for seed in self._progress.seeds:
+            tasks.start_soon(self._try_seed, seed)
+        if self._agent is not None:
+            await self._ask(self._agent, addr)
+            tasks.start_soon(self._greet, self._agent)
+            tasks.start_soon(self._follow_members, self._agent, tasks)
+            tasks.start_soon(self._follow_answers, self._agent)
+        while not self._complete():
+            self._changed = anyio.Event()
+            with anyio.move_on_after(GREET_INTERVAL_S):
+                await self._changed.wait()
+
+    async def _ask(self, agent: GossipAgent, addr: str) -> None:
+        progress = self._progress
+        progress.nonce = secrets.token_hex(8)
+        progress.asked_at = time.time()
+        progress.newest_at = anyio.current_time()
+        await agent.kv.write(ASK_KEY, encode(Ask(addr, progress.nonce)))
+
+    async def _try_seed(self, seed: _Seed) -> None:
+        """Its name, then TCP. UDP is greeted meanwhile."""
+        with suppress(StreamError), anyio.move_on_after(RESOLVE_TIMEOUT_S):
+            seed.addrs = tuple(dict.fromkeys(await self._tap.resolve(seed.addr)))
+        if seed.addrs:
+            seed.probe = await self._prober.probe(seed.addr)
+        seed.tried = True
+        self._changed.set()
+
+    async def _greet(self, agent: GossipAgent) -> None:
+        """Speak over UDP to everybody who has not answered yet."""
+        while True:
+            for seed in self._progress.seeds:
+                for addr in seed.addrs:
+                    if self._tap.answered(addr) is None:
+                        seed.sent += 1
+                        await agent.greet(addr)
+            for node, member in self._examined(agent).items():
+                if not self._answers(node) and member.addr is not None:
+                    await agent.greet(member.addr)
+            await anyio.sleep(GREET_INTERVAL_S)
+
+    async def _follow_members(self, agent: GossipAgent, tasks: TaskGroup) -> None:
+        """Try TCP to every member, once it is known where it listens for data."""
+        async with agent.kv.watch(SHUFFLE_ADDR_KEY) as events:
+            async for event in events:
+                patient = self._patient(event.node)
+                if event.key == SHUFFLE_ADDR_KEY and event.value and patient is not None:
+                    patient.data_addr = event.value
+                    tasks.start_soon(self._try_member, patient, event.value)
+
+    async def _try_member(self, patient: _Patient, addr: str) -> None:
+        patient.probe = await self._prober.probe(addr)
+        self._changed.set()
+
+    async def _follow_answers(self, agent: GossipAgent) -> None:
+        async with agent.kv.watch(answer_key(self.id)) as events:
+            async for event in events:
+                if event.key == answer_key(self.id) and event.value:
+                    self._take_answer(event)
+                    self._changed.set()
+
+    def _take_answer(self, event: KvEvent) -> None:
+        patient = self._patient(event.node)
+        try:
+            answer = decode_answer(event.value or "")
+        except ProtocolError as error:
+            answer = Answer(self._progress.nonce, "", error.reason, error.detail, 0.0, "")
+        if patient is not None and answer.nonce == self._progress.nonce:
+            patient.answer = answer
+            if answer.wall_s:  # it was written after the question, and before now
+                latest = answer.wall_s - self._progress.asked_at
+                patient.ahead_s = (answer.wall_s - time.time(), latest)
+
+    # -- what is known ----------------------------------------------------------------------------
+
+    def _patient(self, node: NodeId) -> _Patient | None:
+        """Whom ``node`` is to the doctor; None if it is not examined."""
+        patients = self._progress.patients
+        if node == self.id or node.startswith(DOCTOR_PREFIX):
+            return None
+        if node not in patients and len(patients) < MEMBERS_MAX:
+            patients[node] = _Patient()
+            self._progress.newest_at = anyio.current_time()
+        return patients.get(node)
+
+    def _examined(self, agent: GossipAgent) -> dict[NodeId, Member]:
+        return {
+            node: member
+            for node, member in agent.members().items()
+            if member.state is not MemberState.LEFT and self._patient(node) is not None
+        }
+
+    def _answers(self, node: NodeId) -> bool:
+        heard = self._tap.heard.get(node)
+        return heard is not None and heard.answers > 0
+
+    def _complete(self) -> bool:
+        """Whether waiting longer would bring nothing new."""
+        progress, agent = self._progress, self._agent
+        if not all(seed.tried for seed in progress.seeds):
+            return False
+        if agent is None:
+            return True
+        members = self._examined(agent)
+        settled = progress.newest_at + SETTLE_INTERVALS * self._config.gossip.interval_s
+        return (
+            anyio.current_time() >= settled
+            and all(
+                self._answers(node)
+                and (patient := progress.patients[node]).probe is not None
+                and patient.answer is not None
+                for node, member in members.items()
+                if member.state is not MemberState.DEAD
+            )
+            and all(self._is_clear(seed) for seed in progress.seeds)
+        )
+
+    def _is_clear(self, seed: _Seed) -> bool:
+        """Whether UDP has been answered, or TCP has told why it will not be."""
+        if not seed.addrs or any(self._tap.answered(addr) for addr in seed.addrs):
+            return True
+        probe = seed.probe
+        return probe is not None and probe.reach is Reach.CONNECTED and probe.reason != "timeout"
+
+    def _findings(self, addr: str, receiver: ShuffleReceiver, seconds: float) -> Findings:
+        config, agent, progress = self._config, self._agent, self._progress
+        members = {} if agent is None else self._examined(agent)
+        known = (
+            0
+            if agent is None
+            else sum(
+                member.state is not MemberState.LEFT and not node.startswith(DOCTOR_PREFIX)
+                for node, member in agent.members().items()
+            )
+        )
+        return Findings(
+            node=self.id,
+            addr=addr,
+            cluster=config.shuffle.cluster,
+            version=laminar.__version__,
+            gossips=agent is not None,
+            keyed=self._keyring is not None,
+            seeds=tuple(self._seed_findings(seed) for seed in progress.seeds),
+            members=tuple(self._member_findings(member) for _, member in sorted(members.items())),
+            others=known - len(members),
+            datagrams_refused=dict(self._tap.refused),
+            connections_refused=dict(receiver.statistics().drops),
+            seconds=seconds,
+        )
+
+    def _seed_findings(self, seed: _Seed) -> SeedFindings:
+        answers = [node for addr in seed.addrs if (node := self._tap.answered(addr)) is not None]
+        by = answers[0] if answers else None
+        return SeedFindings(seed.addr, seed.addrs, seed.probe, seed.sent, by)
+
+    def _member_findings(self, member: Member) -> MemberFindings:
+        patient = self._progress.patients[member.node]
+        heard = self._tap.heard.get(member.node)
+        return MemberFindings(
+            node=member.node,
+            state=member.state,
+            addr=member.addr,
+            data_addr=patient.data_addr,
+            probe=patient.probe,
+            heard=heard.datagrams if heard else 0,
+            answers=heard.answers if heard else 0,
+            heard_from=heard.addr if heard else None,
+            answer=patient.answer,
+            clock_ahead_s=patient.ahead_s,
+        )

@@ -1,0 +1,74 @@
+"""What a doctor saw, without a judgement: see :mod:`laminar.node.diagnosis`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from laminar.cluster.gossip.member import MemberState
+from laminar.model import NodeId
+from laminar.node.consultation import Answer
+from laminar.shuffle.reach import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class SeedFindings:
+    """What came of one address that was given."""
+
+    seed: str
+    """As it was given."""
+    addrs: tuple[str, ...]
+    """What its name stands for; none if that could not be found out."""
+    probe: Probe | None
+    """Over TCP; None when it was not tried, or not to its end."""
+    datagrams_sent: int
+    answered_by: NodeId | None
+    """Who answered over UDP."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberFindings:
+    """What came of one member that was found."""
+
+    node: NodeId
+    state: MemberState
+    addr: str | None
+    """Where it gossips, as it says."""
+    data_addr: str | None
+    """Where it listens for data, as it says."""
+    probe: Probe | None
+    """Over TCP, from here to there."""
+    heard: int
+    """Datagrams that came from there directly."""
+    answers: int
+    """Those among them that answer what was sent from here."""
+    heard_from: str | None
+    """The address that they came from."""
+    answer: Answer | None
+    """What it says of reaching this side over TCP."""
+    clock_ahead_s: tuple[float, float] | None
+    """By how much its clock is ahead of that here, at least and at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that one examination brought to light."""
+
+    node: NodeId
+    """The doctor's own id."""
+    addr: str
+    """Where the others were to reach it."""
+    cluster: str
+    version: str
+    gossips: bool
+    """Whether the nodes find each other by gossip, so that UDP matters."""
+    keyed: bool
+    seeds: tuple[SeedFindings, ...]
+    members: tuple[MemberFindings, ...]
+    others: int
+    """Members that were not examined because there are too many."""
+    datagrams_refused: Mapping[tuple[str, str], int]
+    """By reason and source."""
+    connections_refused: Mapping[str, int]
+    """By reason."""
+    seconds: float

@@ -1,0 +1,194 @@
+"""The doctor among real nodes, on every event loop; and the nodes that answer it."""
+
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+import pytest
+
+from laminar.config import DatagramConfig, GossipConfig, ShuffleConfig
+from laminar.net.udp import UdpNetwork
+from laminar.node.config import NodeConfig
+from laminar.node.consultation import ASK_KEY
+from laminar.node.diagnosis import Level, diagnose
+from laminar.node.doctor import Doctor, doctor_id
+from laminar.node.node import Node
+from laminar.shuffle.reach import Reach
+from tests.wiring import free_addr, limited
+
+QUICK = GossipConfig(interval_s=0.02, leave_timeout_s=0.2)
+KEY, OTHER = bytes(32), bytes(range(32))
+
+
+def config_of(name, *seeds, **settings):
+    return NodeConfig(name, seeds=seeds, **{"gossip": QUICK} | settings)
+
+
+@asynccontextmanager
+async def cluster(*names, **settings):
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for name in names:
+            seeds = [nodes[0].local_addr] if nodes else []
+            node = Node(config_of(name, *seeds, **settings))
+            nodes.append(await stack.enter_async_context(node))
+        for node in nodes:
+            await node.ready(len(names))
+        yield nodes
+
+
+async def examine(*seeds, timeout_s=5.0, network=None, **settings):
+    config = config_of(doctor_id(), *seeds, **settings)
+    return await Doctor(config, timeout_s=timeout_s, datagram_network=network).examine()
+
+
+def wrong(findings):
+    return {(it.about, it.what): it for it in diagnose(findings) if it.level is Level.WRONG}
+
+
+@limited
+@pytest.mark.parametrize("keys", [(), (KEY,)])
+async def test_where_all_is_well(keys):
+    secured = ShuffleConfig(keys=keys)
+    async with cluster("a", "b", shuffle=secured) as (a, b):
+        findings = await examine(a.local_addr, shuffle=secured)
+        assert wrong(findings) == {}
+        assert [member.node for member in findings.members] == ["a", "b"]
+        for member, node in zip(findings.members, (a, b), strict=True):
+            assert member.probe.reach is Reach.GREETED
+            assert member.answer.reach == "greeted"
+            assert member.answers > 0
+            assert member.data_addr == member.heard_from == node.local_addr
+            least_s, most_s = member.clock_ahead_s
+            assert least_s <= 0 <= most_s
+        assert findings.seconds < 4
+
+
+@limited
+async def test_nobody_takes_the_doctor_for_a_worker():
+    seen = set()
+
+    async def follow(node):
+        async with node.kv.watch() as events:
+            async for event in events:
+                if event.node != "a":
+                    seen.add(event.key)
+
+    async with cluster("a") as (a,), anyio.create_task_group() as tasks:
+        tasks.start_soon(follow, a)
+        await examine(a.local_addr)
+        tasks.cancel_scope.cancel()
+    assert seen == {ASK_KEY}
+
+
+@limited
+async def test_another_cluster():
+    async with cluster("a") as (a,):
+        findings = await examine(a.local_addr, shuffle=ShuffleConfig(cluster="other"))
+        found = wrong(findings)
+        seed = f"seed {a.local_addr}"
+        assert set(found) == {(seed, "TCP"), (seed, "UDP"), ("here", "members")}
+        assert "cluster is not 'other'" in found[seed, "TCP"].text
+        assert found[seed, "TCP"].advice == "give both the same --cluster"
+
+
+@limited
+async def test_another_key():
+    async with cluster("a", shuffle=ShuffleConfig(keys=(KEY,))) as (a,):
+        findings = await examine(a.local_addr, shuffle=ShuffleConfig(keys=(OTHER,)))
+        found = wrong(findings)
+        assert "offers no key that is valid here" in found[f"seed {a.local_addr}", "TCP"].text
+
+
+@limited
+async def test_nobody_there_and_a_name_that_does_not_resolve():
+    addr = free_addr()
+    findings = await examine(addr, "nobody.invalid:7946", timeout_s=0.5)
+    found = wrong(findings)
+    assert "cannot connect" in found[f"seed {addr}", "TCP"].text
+    assert ("seed nobody.invalid:7946", "name") in found
+    assert findings.seconds < 2
+
+
+class Wall:
+    """A network that lets datagrams pass in one direction, or in none."""
+
+    def __init__(self, *, sends, receives):
+        self.sends, self.receives = sends, receives
+        self._network = UdpNetwork()
+
+    async def bind(self, addr):
+        inner = await self._network.bind(addr)
+        wall = self
+
+        class Socket:
+            local_addr = inner.local_addr
+            close = staticmethod(inner.close)
+
+            async def send_to(self, addr, datagram):
+                if wall.sends:
+                    await inner.send_to(addr, datagram)
+
+            async def receive(self):
+                while True:
+                    received = await inner.receive()
+                    if wall.receives:
+                        return received
+
+        return Socket()
+
+    async def resolve(self, addr):
+        return await self._network.resolve(addr)
+
+
+@limited
+@pytest.mark.parametrize(("sends", "receives"), [(False, True), (True, False)])
+async def test_udp_is_blocked_and_tcp_is_not(sends, receives):
+    async with cluster("a") as (a,):
+        wall = Wall(sends=sends, receives=receives)
+        findings = await examine(a.local_addr, timeout_s=0.5, network=wall)
+        (seed,) = findings.seeds
+        assert seed.probe.reach is Reach.GREETED
+        found = wrong(findings)[f"seed {a.local_addr}", "UDP"]
+        assert "open the port for UDP too" in found.advice
+
+
+@limited
+async def test_the_others_cannot_connect_back():
+    """What the doctor advertises is an address of nobody's."""
+    async with cluster("a") as (a,):
+        addr = free_addr()
+        findings = await examine(a.local_addr, advertise=addr, timeout_s=1.0)
+        found = wrong(findings)["member a", f"TCP back ({addr})"]
+        assert "it cannot connect to this node" in found.text
+
+
+@limited
+async def test_what_strangers_send_is_told_with_its_source():
+    listen = free_addr()
+    other = ShuffleConfig(cluster="other")
+    async with cluster("a") as (a,), Node(config_of("x", listen, shuffle=other)) as x:
+        findings = await examine(a.local_addr, listen=listen, timeout_s=0.5)
+        assert findings.datagrams_refused["cluster", x.local_addr] > 0
+        (found,) = [v for v in diagnose(findings) if (v.about, v.what) == ("here", "datagrams")]
+        assert x.local_addr in found.text
+
+
+@limited
+async def test_a_fixed_list_of_peers():
+    addr = free_addr()
+    async with Node(NodeConfig("a", addr, peers={"b": free_addr()})):
+        findings = await Doctor(NodeConfig(doctor_id(), peers={"a": addr}), timeout_s=1.0).examine()
+        assert wrong(findings) == {}
+        assert not findings.gossips
+
+
+def test_an_id_for_any_host(monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "пк " * 80)
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    assert doctor_id().startswith("doctor-------")
+    assert doctor_id().endswith("-7")
+
+
+def test_settings_of_datagrams_are_taken():
+    config = config_of("doctor-x", datagrams=DatagramConfig(datagram_bytes_max=9000))
+    assert Doctor(config, timeout_s=1.0)._tap._sealer.payload_bytes_max > 8000
