@@ -78,6 +78,11 @@ class KeyDriver:
         """What all nodes say of their keys."""
         return self._rotation.reports
 
+    @property
+    def drops(self) -> int:
+        """Orders and reports of others that could not be read."""
+        return self._rotation.drops
+
     def on_event(self, event: Event) -> None:
         """Take notice of what has changed."""
         self._rotation.on_event(event, anyio.current_time())
