@@ -24,6 +24,9 @@ from laminar.config import KEY_BYTES_TYPICAL
 from laminar.errors import ClosedError, ConfigError, KeyRotationError
 from laminar.model import NodeId
 
+LOOKS_PER_INTERVAL: Final = 10
+"""How often, at most, a change looks at all members."""
+
 _WHAT_REMAINS: Final[Mapping[Stage, str]] = {
     Stage.INSTALL: "not all members have the key {}, so nobody uses it, and no other was removed",
     Stage.USE: "not all members use the key {}, so no other was removed",
@@ -98,6 +101,8 @@ class KeyDriver:
             self._stepped = anyio.Event()
             with anyio.move_on_after(inf if self._rotation.idle else self._interval_s):
                 await self._wake.wait()
+                # Of many reports that come at once all are looked at together.
+                await anyio.sleep(self._interval_s / LOOKS_PER_INTERVAL)
 
     def close(self) -> None:
         """End what waits for others."""
