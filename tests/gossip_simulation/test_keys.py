@@ -172,8 +172,7 @@ def test_who_joins_in_the_middle_ends_with_the_new_key():
         world.run(0.1)
     world.check = lambda: None  # the new one cannot read all at first, only answers
     world.start("late", seeds=[nodes[3].addr])
-    while world.rotations[nodes[0].core].order is not None:
-        world.run(1.0)
+    run_until_done(world, nodes[0])
     world.run(10.0)
     KeyedWorld.check(world)
     assert world.rings["late"].keys == (NEW[0],)

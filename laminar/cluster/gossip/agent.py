@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -222,7 +223,9 @@ class GossipAgent:
 
     def statistics(self) -> GossipStatistics:
         """A snapshot."""
-        return self._require_core().statistics()
+        told = self._require_core().statistics()
+        unread = 0 if self._keys is None else self._keys.drops
+        return replace(told, drops={**told.drops, "keys": unread}) if unread else told
 
     def seal_statistics(self) -> SealStatistics:
         """A snapshot of what protects the datagrams."""

@@ -24,6 +24,9 @@ from laminar.config import KEY_BYTES_TYPICAL
 from laminar.errors import ClosedError, ConfigError, KeyRotationError
 from laminar.model import NodeId
 
+LOOKS_PER_INTERVAL: Final = 10
+"""How often, at most, a change looks at all members."""
+
 _WHAT_REMAINS: Final[Mapping[Stage, str]] = {
     Stage.INSTALL: "not all members have the key {}, so nobody uses it, and no other was removed",
     Stage.USE: "not all members use the key {}, so no other was removed",
@@ -78,6 +81,11 @@ class KeyDriver:
         """What all nodes say of their keys."""
         return self._rotation.reports
 
+    @property
+    def drops(self) -> int:
+        """Orders and reports of others that could not be read."""
+        return self._rotation.drops
+
     def on_event(self, event: Event) -> None:
         """Take notice of what has changed."""
         self._rotation.on_event(event, anyio.current_time())
@@ -93,6 +101,8 @@ class KeyDriver:
             self._stepped = anyio.Event()
             with anyio.move_on_after(inf if self._rotation.idle else self._interval_s):
                 await self._wake.wait()
+                # Of many reports that come at once all are looked at together.
+                await anyio.sleep(self._interval_s / LOOKS_PER_INTERVAL)
 
     def close(self) -> None:
         """End what waits for others."""

@@ -30,6 +30,7 @@ DOUBTED: Final[Mapping[str, str]] = MappingProxyType(
         "large": "a value that fits no datagram of some node",
         "lane": "a key that is in the other lane already",
         "full": "more keys or bytes than a node may have",
+        "keys": "an order to change keys, or a report on them, that is not in its form",
         "small": "a question that may not be answered: its address allows too few bytes",
     }
 )

@@ -253,6 +253,14 @@ async def test_one_change_at_a_time(files):
 
 
 @limited
+async def test_nonsense_about_keys_is_counted(files):
+    async with cluster(files, "ab") as (a, b):
+        b._core.announce("gossip:keys:order", "all your keys", anyio.current_time())
+        await eventually(lambda: a.statistics().drops.get("keys") == 1)
+        assert (await a.rotate_key(NEW)).identity == key_id(NEW)
+
+
+@limited
 async def test_leaving_ends_a_change(files):
     errors = []
 
