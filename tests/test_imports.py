@@ -21,3 +21,19 @@ def test_partitioning_integers_imports_neither_pandas_nor_polars() -> None:
         [sys.executable, "-c", PARTITION_A_BATCH], capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == ["8", "False", "False"]
+
+
+HEAVY = ("aiohttp", "httpx2", "pandas", "polars", "trio")
+
+IMPORT_A_WORKER = f"""
+import sys
+import laminar.repartition.worker
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def test_workers_import_no_more_than_they_need() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_A_WORKER], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "[]"
