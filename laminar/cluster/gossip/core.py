@@ -275,9 +275,10 @@ class GossipCore:
         if now >= self._round_due:
             out += self._begin_round(now, rng)
         self._view.expire(now)
+        lossy = self._suspicion.asking.extra_intervals > 0
         for slot in self._suspicion.take_unanswered(now):
             if slot.addr is not None:
-                out.append(self._exchange.question(slot, slot.addr, now))
+                out.append(self._exchange.question(slot, slot.addr, lossy, now))
         self._gather_news()
         if now >= self._herald.due:
             out += self._tell_news(now, rng)
@@ -305,7 +306,6 @@ class GossipCore:
         self._exchange.begin_round(self._round, self._spread(nodes))
         listened = self.lateness.listened(now)
         asking, differ = self._suspicion.asking, self._differ
-        self._differ = False
         out: list[Outgoing] = []
         for target in self._partners.choose(self._round, asking, differ, rng):
             addr = target if isinstance(target, str) else target.addr
@@ -416,8 +416,8 @@ class GossipCore:
             return
         beats = self._view.roll.hear(message.beats)
         answer.compare(message.beats, beats is not None)
+        self._differ = beats is None
         if beats is None:
-            self._differ = True
             return
         for slot, heartbeat in beats:
             if slot is not self._own:
