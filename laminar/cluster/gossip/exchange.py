@@ -246,9 +246,12 @@ class Answer:
         if all(slot is not weighed for _, weighed in self._weighed):
             self._missing[slot.node] = slot
 
-    def compare(self, beats: Beats, agrees: bool) -> None:
+    def compare(self, beats: Beats, agrees: bool, sender: NodeId) -> None:
         """The other side has told the heartbeats of its view, which is that of this node or not."""
         self._beats, self._differs = beats, not agrees
+        grave = self._view.graves.get(sender)
+        if grave is not None and not self._message.digests:
+            self._graves.append(Grave(sender, grave[0]))
 
     def finish(self, now: float, listened: float, rng: Random) -> list[Outgoing]:
         """The datagrams that make up the answer."""
