@@ -15,7 +15,7 @@ from laminar.model import NodeId
 REPEATS: Final = 4
 """Times per interval that a question is repeated."""
 
-QUESTIONS_PER_INTERVAL: Final = 16
+QUESTIONS_PER_INTERVAL: Final = 8
 """Most of all questions together: many who do not answer may be busy with many questions."""
 
 IN_VAIN_MIN: Final = 2

@@ -47,6 +47,9 @@ DIGEST_BYTES_TYPICAL = 32
 RENEWAL_STEP_MAX = 2**30
 """As incarnations are nanoseconds, about a second."""
 
+SLOWEST = 3.0
+"""By how much rounds are longer, at most, where this process is late again and again."""
+
 JITTER = 0.05
 """Rounds are longer or shorter by up to this part, so that nodes are not in step."""
 
@@ -275,9 +278,10 @@ class GossipCore:
         if now >= self._round_due:
             out += self._begin_round(now, rng)
         self._view.expire(now)
+        lossy = self._suspicion.asking.extra_intervals > 0
         for slot in self._suspicion.take_unanswered(now):
             if slot.addr is not None:
-                out.append(self._exchange.question(slot, slot.addr, now))
+                out.append(self._exchange.question(slot, slot.addr, lossy, now))
         self._gather_news()
         if now >= self._herald.due:
             out += self._tell_news(now, rng)
@@ -285,12 +289,9 @@ class GossipCore:
 
     def _begin_round(self, now: float, rng: Random) -> list[Outgoing]:
         config, view = self._config, self._view
-        pause = config.interval_s * rng.uniform(1 - JITTER, 1 + JITTER)
-        if self._own.state is MemberState.LEFT:
-            pause /= FAREWELL_ROUNDS
-        # A late round is not made up for by hasty ones.
-        self._round_due = max(self._round_due, now - config.interval_s / 2) + pause
-        self.lateness.tick(now)
+        self._round_due = self._next_round(now, rng)
+        self.lateness.tick(now, self._round_due)
+        self._herald.stretch = self.lateness.stretch
         self._round += 1
         self._own.heartbeat += 1
         view.expire(now)
@@ -305,15 +306,24 @@ class GossipCore:
         self._exchange.begin_round(self._round, self._spread(nodes))
         listened = self.lateness.listened(now)
         asking, differ = self._suspicion.asking, self._differ
-        self._differ = False
         out: list[Outgoing] = []
-        for target in self._partners.choose(self._round, asking, differ, rng):
+        more = differ and self.lateness.score == 0
+        for target in self._partners.choose(self._round, asking, more, rng):
             addr = target if isinstance(target, str) else target.addr
             if addr is not None:
                 out.append(self._exchange.syn(addr, differ, now, listened, rng))
             if isinstance(target, Slot):
                 self._suspicion.asked(target, listened)
         return out
+
+    def _next_round(self, now: float, rng: Random) -> float:
+        """When the round after the one at ``now`` is due."""
+        pause = self._config.interval_s * rng.uniform(1 - JITTER, 1 + JITTER)
+        if self._own.state is MemberState.LEFT:
+            return now + pause / FAREWELL_ROUNDS
+        # Who has no time makes less work, for others too; and does not make up for what was late.
+        pause *= min(self.lateness.stretch, SLOWEST)
+        return max(self._round_due, now - self._config.interval_s / 2) + pause
 
     def _spread(self, nodes: int) -> int:
         """Rounds that news takes to reach everybody."""
@@ -419,9 +429,9 @@ class GossipCore:
             self._differ |= message.kind is Kind.SYN_ACK and len(message.digests) > 1
             return
         beats = self._view.roll.hear(message.beats)
-        answer.compare(message.beats, beats is not None)
+        answer.compare(message.beats, beats is not None, sender)
+        self._differ = beats is None
         if beats is None:
-            self._differ = True
             return
         for slot, heartbeat in beats:
             if slot is not self._own:

@@ -84,22 +84,30 @@ class Exchange:
         """There is news of ``node``."""
         self._news[node] = self._round + self._spread
 
-    def syn(self, addr: str, news: bool, now: float, listened: float, rng: Random) -> Outgoing:
-        """Begin an exchange with ``addr``, with news if it is likely to be news there."""
+    def syn(self, addr: str, differ: bool, now: float, listened: float, rng: Random) -> Outgoing:
+        """Begin an exchange with ``addr``, with digests if its view is likely to ``differ``."""
         writer = self._opening(Kind.SYN, addr, now)
-        if news:
-            self.add_news(writer, {self._view.own.node}, listened, rng)
-        beats = self._view.roll.call(writer.free_bytes - BEATS_OVERHEAD_BYTES)
+        roll, own = self._view.roll, self._view.own.node
+        beats = roll.call(writer.free_bytes - BEATS_OVERHEAD_BYTES)
         writer.add_beats(beats)
+        if differ:
+            said = {own}
+            self.add_news(writer, said, listened, rng)
+            self.add_all_in_turn(writer, said, 0, listened)
         # Who may not know this life is told of it.
-        known = not news and self._view.own.node not in self._news and self.knows(addr, now)
-        writer.leaves_out_own = known and self._view.roll.is_whole(beats)
+        known = own not in self._news and self.knows(addr, now)
+        writer.leaves_out_own = known and roll.is_whole(beats)
         return self.send(addr, writer)
 
-    def question(self, slot: Slot, addr: str, now: float) -> Outgoing:
-        """Ask a node that does not answer to show that it lives, later than is known here."""
+    def question(self, slot: Slot, addr: str, lossy: bool, now: float) -> Outgoing:
+        """Ask a node that does not answer to show that it lives, later than is known here.
+
+        Where much is lost, that is also a time to compare views.
+        """
         writer = self._opening(Kind.SYN, addr, now)
         writer.add_hint(_hint(slot))
+        if lossy:
+            writer.add_beats(self._view.roll.part(0, 0))
         return self.send(addr, writer)
 
     def push(
@@ -238,9 +246,12 @@ class Answer:
         if all(slot is not weighed for _, weighed in self._weighed):
             self._missing[slot.node] = slot
 
-    def compare(self, beats: Beats, agrees: bool) -> None:
+    def compare(self, beats: Beats, agrees: bool, sender: NodeId) -> None:
         """The other side has told the heartbeats of its view, which is that of this node or not."""
         self._beats, self._differs = beats, not agrees
+        grave = self._view.graves.get(sender)
+        if grave is not None and not self._message.digests:
+            self._graves.append(Grave(sender, grave[0]))
 
     def finish(self, now: float, listened: float, rng: Random) -> list[Outgoing]:
         """The datagrams that make up the answer."""

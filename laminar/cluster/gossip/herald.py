@@ -32,6 +32,8 @@ class Herald:
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
         self._told_at = float("-inf")
+        self.stretch = 1.0
+        """By how much all pauses are longer, where this process has no time."""
         self._saved = float(BURST)
         """How often it may still be told in a burst, as of then."""
         self._left: dict[NodeId, int] = {}
@@ -50,7 +52,7 @@ class Herald:
     def next_at(self) -> float:
         """Not before that."""
         wanting = max(1.0 / PAUSES, (1 - self._saved) / TIMES_PER_INTERVAL)
-        return self._told_at + wanting * self._interval_s
+        return self._told_at + wanting * self._interval_s * self.stretch
 
     def changed(self, node: NodeId, before: Versions) -> None:
         """Tell what changed in the slot of ``node`` since then."""
@@ -80,7 +82,7 @@ class Herald:
         Without versions, all that there is to tell of a node is that it lives.
         """
         if self._told_at > float("-inf"):
-            passed = (now - self._told_at) / self._interval_s
+            passed = (now - self._told_at) / self._interval_s / self.stretch
             self._saved = min(BURST, self._saved + passed * TIMES_PER_INTERVAL)
         self._saved -= 1
         self._told_at = now

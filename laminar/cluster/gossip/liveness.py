@@ -77,18 +77,18 @@ class Lateness:
 
     def __init__(self, now: float, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._ticked = now
+        self._due = now + interval_s
         self._missed_s = 0.0
         self.score = 0
         """0 when all is well; grows with every late tick, and shrinks with every other."""
         self.latest_s = 0.0
         """By how much the last tick was late."""
 
-    def tick(self, now: float) -> None:
-        """A tick that was due an interval after the one before it."""
-        self.latest_s = max(0.0, now - self._ticked - self._interval_s)
+    def tick(self, now: float, due: float) -> None:
+        """A tick; the next one is due at ``due``."""
+        self.latest_s = max(0.0, now - self._due)
         late = self.latest_s - self._interval_s * self.LATE_INTERVALS
-        self._ticked = max(now, self._ticked)
+        self._due = max(due, self._due)
         if late > 0:
             self._missed_s += late
             self.score = min(self.SCORE_MAX, self.score + 1)
@@ -97,8 +97,7 @@ class Lateness:
 
     def listened(self, now: float) -> float:
         """The time on a clock that rests while this process does."""
-        rests_at = self._ticked + self._interval_s * (1 + self.LATE_INTERVALS)
-        return min(now, rests_at) - self._missed_s
+        return min(now, self._due + self._interval_s * self.LATE_INTERVALS) - self._missed_s
 
     def at(self, listened: float) -> float:
         """When that clock will show that time, if it does not rest."""

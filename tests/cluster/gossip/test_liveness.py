@@ -45,15 +45,15 @@ def test_one_long_silence_teaches_little():
 
 def test_lateness_stops_the_clock_of_silences():
     lateness = Lateness(0.0, 1.0)
-    lateness.tick(1.0)
+    lateness.tick(1.0, 2.0)
     assert lateness.listened(1.5) == 1.5
-    lateness.tick(101.0)
+    lateness.tick(101.0, 102.0)
     assert lateness.latest_s == 99.0
     assert lateness.listened(101.0) == 2.5
     assert lateness.listened(101.5) == 3.0
     assert lateness.at(3.0) == 101.5
     assert lateness.stretch == 2.0
-    lateness.tick(102.0)
+    lateness.tick(102.0, 103.0)
     assert lateness.stretch == 1.0
 
 
@@ -67,7 +67,10 @@ def test_the_clock_never_goes_back_and_never_overtakes(pauses):
     lateness, now, before = Lateness(0.0, 1.0), 0.0, 0.0
     for pause in pauses:
         now += pause
-        for heard in (lateness.listened(now), (lateness.tick(now), lateness.listened(now))[1]):
+        for heard in (
+            lateness.listened(now),
+            (lateness.tick(now, now + 1.0), lateness.listened(now))[1],
+        ):
             assert before - 1e-9 <= heard <= now + 1e-9
             before = heard
     assert lateness.score <= Lateness.SCORE_MAX
