@@ -95,6 +95,8 @@ class Fleet:
                 stdout=write_end,
                 stderr=sys.stderr,
                 env=child_environment(),
+                # Its own share of the processor, where the kernel gives each session one.
+                start_new_session=True,
             )
         finally:
             os.close(read_end)
