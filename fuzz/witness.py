@@ -47,6 +47,8 @@ DATAGRAMS = DatagramConfig(
     datagram_bytes_max=840, addresses_max=2, proof_lifetime_s=30.0, cookie_lifetime_s=5.0
 )
 SEAL_BYTES = 45
+STATE_BYTES_MAX = 12_000
+"""Of all that a node holds: there are few nodes, and each has little to say."""
 WALL_NS = 1_700_000_000 * 10**9
 
 NAMES = tuple(map(NodeId, ("me", "a", "b", "c", "d" * 128, "e", "f", "g")))
@@ -109,7 +111,7 @@ class Witness:
         stopped = core.error is not None
         sender, message = self._read(datagram)
         # What says who its sender is gets in, unless that is this node itself.
-        honest = not isinstance(message, str) and core.node != message.digests[0].node == sender
+        honest = not isinstance(message, str) and core.node != _speaker(message, sender) == sender
         before = None if honest and not stopped else state_of(core)
         answer = core.on_datagram(source, datagram, self.now, self.rng)
         refused = _counted(drops, core.statistics().drops, sender, message, stopped)
@@ -158,7 +160,7 @@ class Witness:
     def tick(self) -> list[Outgoing]:
         """Begin a round."""
         out = self.core.on_tick(self.now, self.rng)
-        expect(len(out) <= 2 * CONFIG.fanout_max + 2, "too many exchanges in a round")
+        expect(len(out) <= 3 * CONFIG.fanout_max + CONFIG.nodes_max, "too much is sent at once")
         self._check_sent(out)
         return out
 
@@ -175,10 +177,10 @@ class Witness:
                 message = decode(payload)
             except ProtocolError as error:
                 raise Broken(f"what was sent nobody can read: {error.detail}") from error
-            first = message.digests[0]
-            said = (sender, first.node, first.incarnation)
-            core = self.core
-            expect(said == (core.node, core.node, core.incarnation), f"sent as {said}")
+            core, speaker = self.core, _speaker(message, sender)
+            expect(sender == speaker == core.node, f"sent by {sender} as {speaker}")
+            lives = {digest.incarnation for digest in message.digests[:1]}
+            expect(lives <= {core.incarnation}, f"sent as of the life {lives}")
             if message.cookie:
                 self.cookies[out.addr][message.cookie] = self.now
             self.sent = payload
@@ -203,6 +205,7 @@ class Witness:
 
     def _check_memory(self) -> None:
         core, view = self.core, self.core._view
+        expect(len(state_of(core)) <= STATE_BYTES_MAX, "too much is remembered")
         expect(len(view.slots) <= CONFIG.nodes_max, "too many nodes")
         expect(len(view.graves) <= CONFIG.graves_max, "too many graves")
         expect(len(view.rotation) == len(view.slots) - 1, "the rotation is not of all others")
@@ -234,6 +237,11 @@ class Witness:
             expect(not versions or versions[-1] <= lane.max_version, "a version nobody has")
 
 
+def _speaker(message: Message, sender: NodeId | None) -> NodeId | None:
+    """Whose digest comes first. Where there is none the whole view stands for it."""
+    return message.digests[0].node if message.digests else sender
+
+
 def _counted(
     before: Mapping[str, int],
     after: Mapping[str, int],
@@ -256,7 +264,7 @@ def _counted(
         expect(sum(grown.values()) == 1, f"refused for more than one reason: {grown}")
         return whole.pop()
     expect(grown.keys() <= PARTS, f"{grown} are no reasons")
-    expect(sender == message.digests[0].node, f"{sender} speaks as another")
+    expect(sender == _speaker(message, sender), f"{sender} speaks as another")
     parts = len(message.digests) + len(message.deltas) + len(message.graves) + 1
     expect(sum(grown.values()) <= parts, f"{grown} of {parts} parts")
     return None

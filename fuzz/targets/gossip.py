@@ -14,12 +14,14 @@ from functools import cached_property
 from fuzz.reading import Bytes
 from fuzz.witness import ADDRS, CONFIG, NAMES, WALL_NS, Glass, Witness
 from laminar.cluster.amplification import COOKIE_BYTES
-from laminar.cluster.gossip.codec import NUMBER_MAX, TTL_MS_MAX, MessageWriter
+from laminar.cluster.gossip.codec import NUMBER_MAX, TAG_BYTES, TTL_MS_MAX, VERSION, MessageWriter
 from laminar.cluster.gossip.messages import (
     BULK,
     PRIORITY,
+    Beats,
     Digest,
     Grave,
+    Hint,
     Item,
     Kind,
     LaneDelta,
@@ -143,7 +145,8 @@ class _Story:
         cookie = next(reversed(self.me.cookies[_addr(what)]), b"")
         echoes = [b"", b"", b"x" * COOKIE_BYTES, cookie]
         own, limit = self._digest(mine), Glass(NAMES[what % 8]).payload_bytes_max
-        kind, echo = Kind(1 + (shape & 3)), echoes[shape >> 2 & 3]
+        kind = Kind.PUSH if shape & 0x40 else Kind(1 + (shape & 3))
+        echo = echoes[shape >> 2 & 3]
         writer = MessageWriter(kind, b"c" * COOKIE_BYTES, echo, own, limit)
         writer.asks_proof = bool(shape & 0x80)
         for _ in range(counts & 3):
@@ -152,8 +155,14 @@ class _Story:
             writer.add_delta(self._delta())
         for _ in range(counts >> 4 & 1):
             writer.add_grave(Grave(NAMES[self.source.u8() % 8], self._incarnation()))
+        if counts & 0x20:
+            node, heartbeat = NAMES[self.source.u8() % 8], NUMBERS[self.source.u8() % 12]
+            writer.add_hint(Hint(node, self._incarnation(), heartbeat))
+        if counts & 0x40:
+            writer.add_beats(self._beats())
+            writer.leaves_out_own = bool(shape & 0x20)
         if counts & 0x80:
-            writer.pad(160 + 4 * (counts & 0x60))
+            writer.pad(300)
         return writer.finish()
 
     def _digest(self, node: NodeId) -> Digest:
@@ -166,6 +175,17 @@ class _Story:
         lives = (WALL_NS, mine, theirs, WALL_NS + AHEAD_NS, mine + AHEAD_NS, NUMBER_MAX, 5, 0)
         choice = self.source.u8()
         return Incarnation(min(NUMBER_MAX, max(0, lives[choice & 7] + (choice >> 4) - 8)))
+
+    def _beats(self) -> Beats:
+        """Heartbeats of the very view that the node has, or nearly."""
+        roll, choice = self.me.core._view.roll, self.source.u8()
+        start, count = choice & 3, choice >> 2 & 7
+        slots = roll._look()[start : start + count]
+        beats = [max(0, slot.heartbeat + self.source.u8() - 8) for slot in slots]
+        tag = roll._tag(start, beats) if choice < 0xC0 else bytes(TAG_BYTES)
+        low = [beat % 16 for beat in beats] + [0]
+        packed = bytes(16 * one + next_ for one, next_ in zip(low[::2], low[1::2], strict=False))
+        return Beats(start, packed, tag)
 
     def _delta(self) -> LaneDelta:
         node, choice = NAMES[self.source.u8() % 8], self.source.u8()
@@ -220,8 +240,24 @@ def _changes(*items: tuple[int, int, int], node: int = 2, gc: int = 0, first: in
     return bytes([node, start]) + told + bytes([0, gc, OF_LIFE])
 
 
+def _changed(*deltas: bytes) -> bytes:
+    """The third node says what changed."""
+    return _said(Kind.DELTA, *deltas, counts=4 * len(deltas))
+
+
+HELLO = _said(Kind.SYN, counts=LARGE)
+PROVEN = HELLO + _said(Kind.ACK, shape=ECHO)
+"""The third node has shown that it gets what is sent to its address."""
+
+
 def seeds() -> Iterator[tuple[str, bytes]]:
     """Good days, bad days and lies."""
+    yield from _days()
+    yield from _claims()
+    yield from _told()
+
+
+def _days() -> Iterator[tuple[str, bytes]]:
     yield "exchange", WRITE + MEET + TICK + MEET
     yield "keys", WRITE + MEET + b"\x2b\x0b\x20\x2c\x2a\x13" + MEET + LATE + MEET + b"\x16" * 2
     yield "silence", WRITE + MEET + LATE * 9 + b"\x06" * 3 + MEET
@@ -229,52 +265,60 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "own-goodbye", WRITE + MEET + b"\x27\xff" + MEET
     yield "evidence", MEET + b"\x25\x01" + TICK + b"\x24\x01" + TICK
     yield "restless", (MEET + TICK) * 9
-    yield "any-payload", b"\x41\x05\x00hello\x40\x00\x00" + b"\x42\x04\x00\x81\xa1v\2"
+    another_version = b"\x42\x04\x00\x81\xa1v" + bytes([VERSION + 1])
+    yield "any-payload", b"\x41\x05\x00hello\x40\x00\x00" + another_version
+    yield "oversized", b"\x42\xe7\x03" + bytes(999)
     yield "damaged", MEET + b"\x62\x10\x00\x01\x7f" + b"\x66\x20\x00\x42\x30\x00\x82ab"
     yield "sent-back", MEET + b"\x60\x00\x00\x00" + b"\x61\x00\x00\x00"
-    hello = _said(Kind.SYN, counts=LARGE)
-    proven = hello + _said(Kind.ACK, shape=ECHO)
-    yield "stranger", hello
-    yield "proven", proven + hello
-    full = b"\x20\x21\x20\x22"
-    asks = b"\0" + _of(0, 0x81)
-    yield (
-        "asks-much",
-        full + _said(Kind.SYN, asks, counts=1) + proven + _said(Kind.SYN, asks, counts=1),
-    )
+    yield "stranger", HELLO
+    yield "proven", PROVEN + HELLO
+    asks = _said(Kind.SYN, b"\0" + _of(0, 0x81), counts=1)
+    yield "asks-much", b"\x20\x21\x20\x22" + asks + PROVEN + asks
+    yield "ghost", HELLO + b"\x0a" * 5 + HELLO
+
+
+def _claims() -> Iterator[tuple[str, bytes]]:
     yield "another-sender", b"\xd2\x00\x00\x03" + _of(1)
     yield "many-nodes", _said(Kind.SYN, *(bytes([n]) + _of(1) for n in (3, 4, 5)), counts=3) * 2
     lives = {"own": 0x81, "newer": 0x91, "ahead": 0x84, "far": 0x94, "last": 0x85, "old": 0x07}
     for name, life in lives.items():
-        yield f"claim-{name}", _said(Kind.SYN, b"\0" + _of(11, life), counts=1) + TICK + hello
-        yield f"grave-{name}", _said(Kind.SYN, b"\0", bytes([life]), counts=0x10) + TICK + hello
+        yield f"claim-{name}", _said(Kind.SYN, b"\0" + _of(11, life), counts=1) + TICK + HELLO
+        yield f"grave-{name}", _said(Kind.SYN, b"\0", bytes([life]), counts=0x10) + TICK + HELLO
     versions = b"\0" + _of(0, 0x81, b"\x0b\0\0\0")
-    yield "claim-version", _said(Kind.SYN, versions, counts=1) + hello
+    yield "claim-version", _said(Kind.SYN, versions, counts=1) + HELLO
     claims = [_said(Kind.SYN, b"\0" + _of(beat, 0x91), counts=1) + TICK for beat in range(8)]
     yield "double", b"\x0a" * 2 + b"".join(claims)
-    small, mortal, deleted = (3, 2, 0), (4, 2, 4), (3, 0, 0)
-    yield "delta", proven + _said(Kind.DELTA, _changes(small), counts=4) + hello
-    yield "mortal", proven + _said(Kind.DELTA, _changes(mortal), counts=4) + hello + LATE + hello
-    both = _changes(small) + _changes(deleted, first=1)
-    yield "deleted", proven + _said(Kind.DELTA, both, counts=8) + LATE * 3 + hello
-    anew = _changes(small) + _changes(mortal, gc=7)
-    yield "begins-anew", proven + _said(Kind.DELTA, anew, counts=8) + hello
-    yield "gap", proven + _said(Kind.DELTA, _changes(small, first=3), counts=4)
-    yield "of-another", proven + _said(Kind.DELTA, _changes(small, node=0), counts=4)
-    yield "addr", proven + _said(Kind.DELTA, _changes((0, 3, 0), gc=FIRST), counts=4) + TICK * 3
-    yield "left", proven + _said(Kind.DELTA, _changes((1, 2, 0), gc=FIRST), counts=4) + TICK + hello
-    yield "large", proven + _said(Kind.DELTA, _changes((3, 6, 0)), counts=4) + hello
+    view = b"\x08\x08\x08"
+    yield "no-digest", MEET + TICK + _said(Kind.SYN, view, counts=0x40, shape=0x20) + TICK
+    yield "no-digest-of-own", MEET + _said(Kind.SYN, view, counts=0x40, shape=0x20, who=0)
     yield (
-        "both-lanes",
-        proven + b"".join(_said(Kind.DELTA, _changes(small, gc=gc), counts=4) for gc in (0, FIRST)),
+        "push",
+        PROVEN + _said(Kind.SYN, b"\3" + _of(1), _changes((3, 2, 0)), counts=5, shape=0x40),
     )
-    many = (
-        _changes((2, 5, 0), (3, 5, 0), (4, 5, 0)),
-        _changes((0, 5, 0), (1, 5, 0), (5, 5, 0), gc=FIRST),
-    )
-    yield "full", proven + b"".join(_said(Kind.DELTA, delta, counts=4) for delta in many) + hello
-    yield "ghost", hello + b"\x0a" * 5 + hello
-    yield "oversized", b"\x42\xe7\x03" + bytes(999)
+    yield "hint", PROVEN + _said(Kind.SYN, b"\0\x81\x01", counts=0x20) + TICK + HELLO
+    yield "hint-of-another", MEET + _said(Kind.SYN, b"\1\x03\x80", counts=0x20) + TICK * 3
+    yield "hint-ahead", PROVEN + _said(Kind.SYN, b"\0\x0b\x81", counts=0x20) + TICK
+    views = {"same": b"\x08\x08\x08", "later": b"\x08\x09\x0b", "other": b"\xc8\x08\x08"}
+    for name, beats in views.items():
+        yield f"beats-{name}", MEET + TICK + _said(Kind.SYN, beats, counts=0x40) + TICK
     heard = b"\0" + _of(0, 0x81, b"\2\0\0\0")
     told = (_said(Kind.ACK, heard, counts=1, who=number) for number in range(2, 8))
     yield "farewells", b"\x27\xff" + b"".join(told)
+
+
+def _told() -> Iterator[tuple[str, bytes]]:
+    small, mortal, deleted = (3, 2, 0), (4, 2, 4), (3, 0, 0)
+    yield "delta", PROVEN + _changed(_changes(small)) + HELLO
+    yield "mortal", PROVEN + _changed(_changes(mortal)) + HELLO + LATE + HELLO
+    both = _changes(small), _changes(deleted, first=1)
+    yield "deleted", PROVEN + _changed(*both) + LATE * 3 + HELLO
+    yield "begins-anew", PROVEN + _changed(_changes(small), _changes(mortal, gc=7)) + HELLO
+    yield "gap", PROVEN + _changed(_changes(small, first=3))
+    yield "of-another", PROVEN + _changed(_changes(small, node=0))
+    yield "addr", PROVEN + _changed(_changes((0, 3, 0), gc=FIRST)) + TICK * 3
+    yield "left", PROVEN + _changed(_changes((1, 2, 0), gc=FIRST)) + TICK + HELLO
+    yield "large", PROVEN + _changed(_changes((3, 6, 0))) + HELLO
+    yield "both-lanes", PROVEN + _changed(_changes(small), _changes(small, gc=FIRST))
+    bulk = _changes((2, 5, 0), (3, 5, 0), (4, 5, 0))
+    first = _changes((0, 5, 0), (1, 5, 0), (5, 5, 0), gc=FIRST)
+    yield "full", PROVEN + _changed(bulk) + _changed(first) + HELLO
