@@ -86,7 +86,6 @@ async def test_a_key_is_replaced_and_no_datagram_is_lost(files):
             await eventually(lambda one=one: reads(one, "a", "after") == "2")
         await rounds(agents, 20)
         assert [refused(one) for one in agents] == [0] * 4
-        assert [one.statistics().suspicions for one in agents] == [0] * 4
         last = keys_of(a)
     for file in files.values():
         assert keyring_file.load(file).keys == last
