@@ -168,7 +168,10 @@ async def test_a_key_where_nobody_asks_for_one_is_refused():
         stranger = await Raw.dial(receiver.local_addr)
         await stranger.send(encode_preface(), hello(keys=(KEY,)))
         (goodbye,) = await stranger.frames()
-        assert "has no ShuffleConfig.keys" in control.decode_close(goodbye.body_bytes()).reason
+        assert (
+            "asks for a key, and this node has none"
+            in control.decode_close(goodbye.body_bytes()).reason
+        )
         await stranger.cut_off()
         assert receiver.statistics().drops == {"key": 1}
 
