@@ -73,6 +73,9 @@ class Link:
         """Whether the link has ended, for whatever reason."""
         self.failure_told = False
         """Whether some caller has been given the failure."""
+        self.owed: dict[str, LaminarError] = {}
+        """By channel whose users do not know yet: why it lost what was on its way, with this link
+        or the one before."""
         self._config = config
         self._network = network
         self._resolve = resolve
@@ -123,10 +126,10 @@ class Link:
 
     async def _queue(self, channel: OutboundChannel, offer: Callable[[], bool]) -> None:
         """Wait until ``offer`` has found room on ``channel``; raises the link's failure."""
-        self._check_usable()
+        self._check_usable(channel.name)
         if not offer():
             with _blocked(channel):
-                await self.until(offer)
+                await self.until(offer, channel.name)
         self.wake_writer()
 
     async def _send_batch(self, channel: OutboundChannel, message: Data) -> None:
@@ -142,26 +145,30 @@ class Link:
         self.wake_writer()
         await self.until(lambda: self.session.flushed >= token)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool], channel: str | None = None) -> None:
         """Wait until ``condition`` holds, trying after each answer of the peer.
 
-        Raises the link's failure.
+        Raises the link's failure, on behalf of the users of ``channel`` or of all.
         """
         while True:
-            self._check_usable()
+            self._check_usable(channel)
             if condition():
                 return
             await self._progress.wait()
 
-    def _check_usable(self) -> None:
+    def _check_usable(self, channel: str | None) -> None:
         if self.failure is not None:
-            raise self.tell_failure()
+            raise self.tell_failure(channel)
         if self.closed:
             raise ClosedError(f"the sender was closed; {self.session.peer} may lack messages")
 
-    def tell_failure(self) -> LaminarError:
-        """The failure, which from now on counts as told."""
+    def tell_failure(self, channel: str | None = None) -> LaminarError:
+        """The failure, which from now on counts as told to the users of ``channel``, or to all."""
         self.failure_told = True
+        if channel is None:
+            self.owed.clear()
+        else:
+            self.owed.pop(channel, None)
         return self.failure or ClosedError(f"the link to {self.session.peer} is closed")
 
     def wake_writer(self) -> None:
@@ -189,6 +196,8 @@ class Link:
             if isinstance(error, RemoteError):
                 error.peer = self.session.peer
             self.failure = error
+            unfinished = [c.name for c in self.session.channels.values() if not c.finished]
+            self.owed.update(dict.fromkeys(unfinished, error))
             restarted = isinstance(error, PeerRestartedError)
             self._note(PeerState.RESTARTED if restarted else PeerState.LOST, str(error))
         finally:

@@ -82,7 +82,7 @@ class ShuffleSender:
         self._addresses: dict[NodeId, str] = {}
         self._links: dict[str, Link] = {}
         self._failed: dict[str, Link] = {}
-        """Links that gave up, until a caller has been told why."""
+        """Links that gave up, until all who use them have been told why, or another one begins."""
         self._board = PeerBoard(self.config.peers_max)
         self._tasks: TaskGroup | None = None
         self._closed = False
@@ -138,14 +138,14 @@ class ShuffleSender:
         those that were queued still arrive.
 
         Raises :class:`~laminar.errors.UnknownPeerError`, a
-        :class:`~laminar.errors.RemoteError` when the peer is lost (told once; the next call
-        starts anew), :class:`~laminar.errors.ChannelEndedError`,
+        :class:`~laminar.errors.RemoteError` when the peer is lost (told once on each channel; the
+        next call starts anew), :class:`~laminar.errors.ChannelEndedError`,
         :class:`~laminar.errors.BatchTooLargeError`, or :class:`~laminar.errors.SchemaError`.
         """
         link = self._links.get(peer)
-        if link is None or not link.session.offer(message):
+        if link is None or link.owed or not link.session.offer(message):
             check_message(message)
-            link = await self._open(peer)
+            link = await self._open(peer, message.channel)
             await link.send(message)
         elif link.writer_sleeps is not None:
             link.wake_writer()
@@ -158,7 +158,8 @@ class ShuffleSender:
         asking the KV takes time.
         """
         peer = node_id(peer)
-        link = self._live_link(peer)
+        check_message(message)
+        link = self._live_link(peer, message.channel)
         if link is None:
             if peer not in self._addresses:
                 raise UnknownPeerError(_unknown(peer))
@@ -173,7 +174,7 @@ class ShuffleSender:
 
         The peer learns of it, and barriers fanned out from now on travel on it too.
         """
-        link = await self._open(node_id(peer))
+        link = await self._open(peer, channel)
         link.session.channel(channel)
         link.wake_writer()
 
@@ -253,20 +254,26 @@ class ShuffleSender:
 
     # -- links ---------------------------------------------------------------------------
 
-    def _live_link(self, peer: NodeId) -> Link | None:
-        """The link to ``peer``; raises, once, why the last one failed."""
-        failed = self._failed.pop(peer, None)
-        if failed is not None and not failed.failure_told:
-            raise failed.tell_failure()
+    def _live_link(self, peer: NodeId, channel: str | None) -> Link | None:
+        """The link to ``peer``; raises, once on each channel, why the last one failed."""
+        failed = self._failed.get(peer)
+        if failed is not None:
+            if not failed.failure_told:
+                raise failed.tell_failure(channel)
+            if not failed.owed:
+                del self._failed[peer]
+        link = failed or self._links.get(peer)
+        if link is not None and channel in link.owed:
+            raise link.owed.pop(channel)
         return self._links.get(peer)
 
-    async def _open(self, peer: str) -> Link:
+    async def _open(self, peer: str, channel: str | None = None) -> Link:
         peer = node_id(peer)
-        link = self._live_link(peer)
+        link = self._live_link(peer, channel)
         if link is None:
             with suppress(StreamBrokenError):  # the link tries again, and tells in the end
                 await self._resolve(peer)  # an unknown peer is the caller's error, at once
-            link = self._live_link(peer) or self._start_link(peer)
+            link = self._live_link(peer, channel) or self._start_link(peer)
         return link
 
     def _start_link(self, peer: NodeId) -> Link:
@@ -278,6 +285,9 @@ class ShuffleSender:
         resolve = partial(self._resolve, peer)
         note = partial(self._board.note, peer)
         link = Link(session, self.config, self._network, resolve, self._rng, note)
+        before = self._failed.pop(peer, None)
+        if before is not None:
+            link.owed = before.owed
         self._links[peer] = link
         tasks.start_soon(self._run_link, peer, link)
         return link

@@ -197,6 +197,43 @@ async def test_a_failure_nobody_waited_for_is_told_by_the_next_call():
             await sender.flush()
 
 
+@limited
+async def test_each_channel_is_told_that_the_peer_restarted():
+    """Two operators use one sender: what the other one is told does not help either."""
+    async with ShuffleSender("a", config=QUICK) as sender:
+        async with (
+            ShuffleReceiver.bind("b", config=QUICK) as receiver,
+            Proxy(receiver.local_addr).running() as proxy,  # ends first: there is no goodbye
+        ):
+            sender.register_peer("b", proxy.addr)
+            for channel in ("red", "blue", "done"):
+                await sender.send_to("b", Watermark(1, channel))
+            await sender.send_to("b", End("done"))
+            await sender.flush()
+            for _ in range(4):
+                await receiver.recv()
+            await eventually(lambda: sender._links["b"].session.channels["done"].finished)
+        async with ShuffleReceiver.bind("b", config=QUICK) as receiver:
+            sender.register_peer("b", receiver.local_addr)
+            with pytest.raises(PeerRestartedError):
+                await _send_on(sender, "red")
+            await sender.send_to("b", Watermark(3, "red"))
+            await sender.send_to("b", Watermark(3, "green"))
+            with pytest.raises(PeerRestartedError):
+                await sender.send_to("b", Watermark(3, "blue"))
+            sender.try_send("b", Watermark(4, "blue"))
+            await sender.open_channel("b", "done")
+            await sender.flush()
+            got = {message for _, message in receiver.drain_available()}
+            assert got == {Watermark(3, "red"), Watermark(3, "green"), Watermark(4, "blue")}
+
+
+async def _send_on(sender, channel):
+    while True:
+        await sender.send_to("b", Watermark(2, channel))
+        await checkpoint()
+
+
 def _gave_up(sender, peer):
     return peer not in sender.statistics().peers
 

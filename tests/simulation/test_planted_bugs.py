@@ -80,7 +80,7 @@ BUGS = {
         {"told"},
     ),
     "a peer that restarted is not told of": (
-        [(ShuffleReceiver._welcome, "if ended is not None:", "if False:")],
+        [(ShuffleReceiver._welcome, "if ended is not None and ended.begun:", "if False:")],
         {"told", "generation"},
     ),
     "the aligner lets a barrier out before the last input has delivered it": (
