@@ -14,7 +14,6 @@ the cluster, and what was missed comes round in the end.
 from __future__ import annotations
 
 from collections import Counter
-from math import ceil, log
 from random import Random
 
 from laminar.cluster.amplification import AddressProof
@@ -31,11 +30,12 @@ from laminar.cluster.gossip.liveness import Lateness, Liveness
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.gossip.messages import Digest, Grave, Hint, Kind, Message
 from laminar.cluster.gossip.partners import Partners
+from laminar.cluster.gossip.room import check_room, check_writable
 from laminar.cluster.gossip.slot import ADDR_KEY, LEFT_KEY, RESERVED_PREFIX, Slot
 from laminar.cluster.gossip.statistics import GossipStatistics
 from laminar.cluster.gossip.suspicion import Suspicion
 from laminar.cluster.gossip.view import Event, View
-from laminar.cluster.kv import KEY_LENGTH_MAX, check_key, check_value
+from laminar.cluster.kv import KEY_LENGTH_MAX
 from laminar.cluster.seal import Sealer
 from laminar.config import GossipConfig
 from laminar.errors import ConfigError, NodeIdTakenError, ProtocolError
@@ -138,36 +138,13 @@ class GossipCore:
         Raises :class:`~laminar.errors.ConfigError` when it is reserved, too large for a
         datagram, or one too many; nothing is written then.
         """
-        check_value(check_key(key), value)
-        self._check_reserved(key)
-        if ttl_s is not None and not 0 < ttl_s < 2**32:
-            raise ConfigError(f"a time to live is greater than 0 s, got {ttl_s!r} for {key!r}")
-        size = len(key.encode()) + len(value.encode())
-        if size > self.entry_bytes_max or len(key.encode()) > KEY_LENGTH_MAX:
-            raise ConfigError(
-                f"the KV key {key[:64]!r} and its value have {size} bytes; what is gossiped must "
-                f"fit one datagram: at most {self.entry_bytes_max} bytes together, and "
-                f"{KEY_LENGTH_MAX} for the key. Publish where to get it instead"
-            )
-        old = self._view.lane_of(key).entry(key)
-        config = self._config
-        if old is None and self._own.keys >= config.keys_max:
-            raise ConfigError(
-                f"there is no room for the KV key {key!r}: this node has {self._own.keys} of at "
-                f"most {config.keys_max} keys (keys_max), those deleted lately included"
-            )
-        replaced = 0 if old is None else len(key.encode()) + len((old.value or "").encode())
-        if self._own.size_bytes - replaced + size > config.slot_bytes_max:
-            raise ConfigError(
-                f"there is no room for the KV key {key!r}: this node's keys have "
-                f"{self._own.size_bytes} of at most {config.slot_bytes_max} bytes (slot_bytes_max)"
-            )
+        check_room(self._own, key, value, ttl_s, self.entry_bytes_max, self._config)
         self._view.expire(now)
         self._view.write(key, value, now, ttl_s)
 
     def delete(self, key: str, now: float) -> None:
         """Remove ``key`` from the own slot; one that is not there is no error."""
-        self._check_reserved(key)
+        check_writable(key)
         self._view.expire(now)
         lane = self._view.lane_of(key)
         if lane.read(key, now) is not None:
@@ -303,7 +280,7 @@ class GossipCore:
         per_round = self._sealer.payload_bytes_max // DIGEST_BYTES_TYPICAL
         view.expected_s = config.interval_s * (2 + nodes / per_round)
         self._gather_news()
-        self._exchange.begin_round(self._round, self._spread(nodes))
+        self._exchange.begin_round(self._round)
         listened = self.lateness.listened(now)
         asking, differ = self._suspicion.asking, self._differ
         out: list[Outgoing] = []
@@ -324,10 +301,6 @@ class GossipCore:
         # Who has no time makes less work, for others too; and does not make up for what was late.
         pause *= min(self.lateness.stretch, SLOWEST)
         return max(self._round_due, now - self._config.interval_s / 2) + pause
-
-    def _spread(self, nodes: int) -> int:
-        """Rounds that news takes to reach everybody."""
-        return 2 + 2 * ceil(log(nodes + 1, self._config.fanout_max + 1))
 
     def _gather_news(self) -> None:
         """See what happened that others are to hear of at once."""
@@ -528,7 +501,3 @@ class GossipCore:
         highest = max(claimed, self._identity.claimed, self.incarnation)
         self._view.renew(Incarnation(highest + rng.randint(1, RENEWAL_STEP_MAX)))
         self._received["renewals"] += 1
-
-    def _check_reserved(self, key: str) -> None:
-        if key.startswith(RESERVED_PREFIX):
-            raise ConfigError(f"KV keys that begin with {RESERVED_PREFIX!r} are reserved: {key!r}")

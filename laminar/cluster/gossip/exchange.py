@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import ceil, log
 from random import Random
 from typing import NamedTuple
 
@@ -75,9 +76,11 @@ class Exchange:
         self.bytes_min = BASE_BYTES + DIGEST_BYTES_MAX - spare
         """Any message has room in so many bytes of payload."""
 
-    def begin_round(self, round_: int, spread: int) -> None:
-        """News is talked about first for ``spread`` rounds."""
-        self._round, self._spread = round_, spread
+    def begin_round(self, round_: int) -> None:
+        """News is talked about first for as many rounds as it takes to reach everybody."""
+        nodes = len(self._view.slots)
+        self._round = round_
+        self._spread = 2 + 2 * ceil(log(nodes + 1, self._config.fanout_max + 1))
         self._news = {node: until for node, until in self._news.items() if until >= round_}
 
     def note(self, node: NodeId) -> None:
