@@ -129,19 +129,25 @@ class Chronicle:
     def refusals(
         self,
         datagrams: Mapping[str, int],
+        sources: Mapping[str, str],
         connections: Mapping[str, int],
         network: Mapping[str, int],
         now: float,
     ) -> Iterator[Event]:
-        """What there is to tell of what was refused, given all counts by reason."""
+        """What there is to tell of what was refused, given all counts by reason.
+
+        ``sources`` are where the last datagram of each reason came from.
+        """
         for kind, noun, words, counts in (
             ("datagrams_refused", "datagram", DATAGRAMS, datagrams),
             ("connections_refused", "connection", CONNECTIONS, connections),
         ):
             for reason, count in self._due(kind, words, counts, now):
                 nouns = noun if count == 1 else f"{noun}s"
-                text = f"refused {count} {nouns} {words[reason]}"
-                yield Event(kind, text, reason=reason, count=count)
+                source = sources.get(reason) if kind == "datagrams_refused" else None
+                at = f" (the last one from {source})" if source else ""
+                text = f"refused {count} {nouns}{at} {words[reason]}"
+                yield Event(kind, text, addr=source, reason=reason, count=count)
         for reason, count in self._due("network_errors", NETWORK, network, now):
             text = NETWORK[reason] + (f" ({count} times)" if count > 1 else "")
             yield Event("network_errors", text, reason=reason, count=count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
@@ -99,24 +99,32 @@ async def _settings(arguments: argparse.Namespace, overrides: dict[str, object])
 def told_by(statistics: Mapping[str, Any]) -> list[Verdict]:
     """What a running node says itself."""
     about = f"node {statistics['node']}"
-    discovery = statistics["discovery"] or {"seal": {"refused": {}}, "network_errors": {}}
-    found = [
-        Verdict(about, what, Level.WRONG, f"{count} refused: {words[reason]}")
-        for what, words, counts in (
-            ("datagrams", DATAGRAMS, discovery["seal"]["refused"]),
-            ("connections", CONNECTIONS, statistics["receiver"]["drops"]),
-        )
-        for reason, count in counts.items()
-        if reason in words
-    ]
-    found += [
-        Verdict(about, "network", Level.NOTE, f"{NETWORK[kind]}, {count} times")
-        for kind, count in discovery["network_errors"].items()
-        if kind in NETWORK
-    ]
     states = [member["state"] for member in statistics["members"].values()]
     seen = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    return [Verdict(about, "members", Level.OK, f"it sees {seen}"), *found]
+    found = [Verdict(about, "members", Level.OK, f"it sees {seen}")]
+    discovery = statistics["discovery"]
+    if discovery is not None:
+        sources = discovery["seal"]["refused_from"]
+        found += _refused(about, "datagrams", discovery["gossip"]["drops"], DATAGRAMS, sources)
+    found += _refused(about, "connections", statistics["receiver"]["drops"], CONNECTIONS, {})
+    for kind, count in (discovery or {}).get("network_errors", {}).items():
+        found.append(Verdict(about, "network", Level.NOTE, f"{NETWORK[kind]}, {count} times"))
+    return found
+
+
+def _refused(
+    about: str,
+    what: str,
+    counts: Mapping[str, int],
+    words: Mapping[str, str],
+    sources: Mapping[str, str],
+) -> Iterator[Verdict]:
+    """Something is wrong somewhere, but perhaps not with this node, and perhaps long ago."""
+    for reason in words:
+        if count := counts.get(reason):
+            at = f" (the last one from {sources[reason]})" if reason in sources else ""
+            text = f"{count} refused{at}: {words[reason]}"
+            yield Verdict(about, what, Level.NOTE, text)
 
 
 def lines(findings: Findings, verdicts: Sequence[Verdict]) -> list[str]:

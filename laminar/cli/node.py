@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -100,6 +100,7 @@ async def _live(config: NodeConfig, tell: Printer, stay: anyio.CancelScope) -> N
             tell(Event("admin", f"admin server at http://{served}/", addr=served))
         with stay:
             await _watch(node, tell)
+        tell(Event("leaving", f"{node.id} says goodbye"))
 
 
 async def _serve(node: Node, stack: AsyncExitStack) -> str:
@@ -149,12 +150,16 @@ async def _follow(
 def _look(node: Node, chronicle: Chronicle, tell: Printer) -> None:
     """Tell what was refused since the last look, and whether anybody has been found."""
     statistics, now = node.statistics(), anyio.current_time()
-    discovery = statistics.discovery
-    refused = {} if discovery is None else discovery.seal.refused
-    errors = {} if discovery is None else discovery.network_errors
     chronicle.keep(statistics.members)
     alone = chronicle.alone(now)
     if alone is not None:
         tell(alone)
-    for event in chronicle.refusals(refused, statistics.receiver.drops, errors, now):
+    dropped: Mapping[str, int] = {}
+    sources: Mapping[str, str] = {}
+    errors: Mapping[str, int] = {}
+    discovery = statistics.discovery
+    if discovery is not None:
+        dropped, sources = discovery.gossip.drops, discovery.seal.refused_from
+        errors = discovery.network_errors
+    for event in chronicle.refusals(dropped, sources, statistics.receiver.drops, errors, now):
         tell(event)

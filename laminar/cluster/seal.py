@@ -63,6 +63,8 @@ class SealStatistics:
     """Lives of other nodes whose numbers are remembered."""
     refused: Mapping[str, int]
     """Datagrams not opened, by reason."""
+    refused_from: Mapping[str, str]
+    """The address that the last one of each reason came from."""
 
 
 class Sealer(Protocol):
@@ -149,6 +151,7 @@ class DatagramSealer:
         """Where the last datagram came from, and the id of its key."""
         self._opened = 0
         self._refused: Counter[str] = Counter()
+        self._refused_from: dict[str, str] = {}
 
     @property
     def payload_bytes_max(self) -> int:
@@ -158,8 +161,13 @@ class DatagramSealer:
 
     def statistics(self) -> SealStatistics:
         """A snapshot."""
-        refused = MappingProxyType(dict(self._refused))
-        return SealStatistics(self._number, self._opened, len(self._windows), refused)
+        return SealStatistics(
+            sealed=self._number,
+            opened=self._opened,
+            senders=len(self._windows),
+            refused=MappingProxyType(dict(self._refused)),
+            refused_from=MappingProxyType(dict(self._refused_from)),
+        )
 
     def seal(self, payload: bytes, target: str = "") -> bytes:
         """Return a datagram that holds ``payload``; see :meth:`Sealer.seal`.
@@ -195,6 +203,7 @@ class DatagramSealer:
             opened = self._open(datagram, source, now)
         except ProtocolError as error:
             self._refused[error.reason] += 1
+            self._refused_from[error.reason] = source
             raise
         self._opened += 1
         return opened

@@ -74,7 +74,7 @@ FULL = NodeStatistics(
     receiver=ReceiverStatistics(
         {"b": PEER}, {"version": 71}, 72, CertificateStatistics(73, 74, "")
     ),
-    discovery=DiscoveryStatistics(GOSSIP, SealStatistics(81, 82, 83, {}), {"send": 84}),
+    discovery=DiscoveryStatistics(GOSSIP, SealStatistics(81, 82, 83, {}, {}), {"send": 84}),
 )
 EMPTY = NodeStatistics(
     node="a",

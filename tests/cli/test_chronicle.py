@@ -94,7 +94,7 @@ def test_peers_that_are_lost_or_restarted():
 
 
 def refused(it, now, datagrams=(), connections=(), network=()):
-    found = it.refusals(dict(datagrams), dict(connections), dict(network), now)
+    found = it.refusals(dict(datagrams), {}, dict(connections), dict(network), now)
     return [(event.event, event.reason, event.count) for event in found]
 
 
@@ -107,6 +107,12 @@ def test_each_reason_is_told_at_once_and_then_now_and_then():
     assert refused(it, 1.0 + REPEAT_S, {"cluster": 9}) == [("datagrams_refused", "cluster", 8)]
     assert refused(it, 1.0 + 2 * REPEAT_S, {"cluster": 9}) == []
     assert refused(it, 0.0, network={"resolve": 1}) == [("network_errors", "resolve", 1)]
+
+
+def test_where_datagrams_came_from_is_told():
+    (event,) = chronicle().refusals({"key": 2}, {"key": "10.0.0.7:1"}, {}, {}, 0.0)
+    assert event.addr == "10.0.0.7:1"
+    assert event.text.startswith("refused 2 datagrams (the last one from 10.0.0.7:1) sealed with")
 
 
 def test_what_is_as_the_network_is_is_not_told():

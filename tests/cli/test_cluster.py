@@ -305,6 +305,16 @@ def rounds(admin):
         return json.load(answer)["discovery"]["gossip"]["rounds"]
 
 
+def test_a_second_signal_ends_a_node_at_once(start):
+    """It says goodbye to somebody who does not listen, and would wait for that."""
+    with start("deaf") as deaf, start("g", "--seed", deaf.addr, "--admin", "none") as g:
+        g.until("joined", node="deaf")
+        deaf.process.send_signal(signal.SIGSTOP)
+        g.process.send_signal(signal.SIGTERM)
+        g.until("leaving")
+        assert g.stop(signal.SIGINT)[0] == 130
+
+
 def test_a_taken_admin_port_names_the_flag(pair, settings):
     done = run("node", "--config", settings, "--id", "e", "--admin", pair[0].admin)
     assert (done.returncode, done.stdout) == (1, "")

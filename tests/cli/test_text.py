@@ -2,7 +2,17 @@ import dataclasses
 
 import pytest
 
-from laminar.cli.text import count, duration, plural, rate, size, summary_lines
+from laminar.cli.text import (
+    count,
+    duration,
+    one_line,
+    plural,
+    printable,
+    rate,
+    size,
+    summary_lines,
+    table,
+)
 from laminar.repartition.job import Summary
 
 
@@ -68,3 +78,16 @@ def test_the_summary_says_it_all():
         assert part in text
     alone = dataclasses.replace(summary, workers=1, bytes_sent=0)
     assert "shuffled 900 MiB of rows\n" in "\n".join(summary_lines(alone))
+
+
+def test_text_of_others_cannot_move_the_cursor():
+    assert printable("naïve 10.0.0.1:1") == "naïve 10.0.0.1:1"
+    assert printable("a\x1b[2Jb\n\u202e") == "a\\x1b[2Jb\\n\\u202e"
+
+
+def test_cells_are_below_one_another():
+    assert table([("ID", "STATE"), ("abc", "up"), ("b", "")]) == ["ID   STATE", "abc  up", "b"]
+
+
+def test_an_error_is_one_line_whatever_it_quotes():
+    assert one_line(ValueError("a\nb  c")) == "a b c"

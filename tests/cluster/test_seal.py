@@ -33,6 +33,7 @@ def refused(by, datagram, now=0.0):
     reason = failure.value.reason
     after = by.statistics()
     assert after.refused == {**before.refused, reason: before.refused.get(reason, 0) + 1}
+    assert after.refused_from[reason] == SOURCE
     assert (after.opened, after.senders) == (before.opened, before.senders)
     assert SOURCE in failure.value.detail
     assert REASONS[reason] in failure.value.detail

@@ -107,3 +107,10 @@ async def test_names_are_resolved(pair):
 async def test_an_address_in_use_is_an_error(pair):
     with pytest.raises(StreamBrokenError, match="cannot bind"):
         await UdpNetwork().bind(pair[0].local_addr)
+
+
+@limited
+async def test_where_datagrams_leave_from():
+    assert await UdpNetwork().host_towards("127.0.0.1:9") == "127.0.0.1"
+    with pytest.raises(StreamBrokenError, match=r"cannot resolve nobody\.invalid"):
+        await UdpNetwork().host_towards("nobody.invalid:9")
