@@ -1,6 +1,7 @@
 """Every asynchronous test runs on each event loop that Laminar supports."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -16,6 +17,12 @@ BACKENDS = {
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+# What nohup and a shell's background ignore, the programs under test would ignore as well.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
