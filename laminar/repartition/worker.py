@@ -289,12 +289,15 @@ def node_config(number: int, membership: Membership, run_id: str, budget: Budget
     )
 
 
-async def serve(number: int, config: NodeConfig) -> None:
+async def serve(number: int, run_id: str, budget: Budget) -> None:
     """Be worker ``number`` of one job; ends the process."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not end up between the messages
     send, messages = anyio.create_memory_object_stream[AnyMessage](float("inf"))
     try:
+        # Nothing else runs yet; when this is answered, all that takes time to load is there.
+        membership = admitted(sys.stdin.buffer)
+        config = node_config(number, membership, run_id, budget)
         async with BlockingPortal() as portal, Node(config) as node:
             arguments = (sys.stdin.buffer, portal, send)
             threading.Thread(target=listen, args=arguments, daemon=True).start()
@@ -327,6 +330,4 @@ def main() -> None:
     if limit < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     number, workers, memory_limit_bytes = (int(text) for text in sys.argv[1:4])
-    budget = divide(memory_limit_bytes, workers)
-    membership = admitted(sys.stdin.buffer)
-    anyio.run(serve, number, node_config(number, membership, sys.argv[4], budget))
+    anyio.run(serve, number, sys.argv[4], divide(memory_limit_bytes, workers))
