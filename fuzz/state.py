@@ -7,6 +7,8 @@ import pickle
 from collections import Counter
 from typing import Any
 
+from laminar.cluster.seal import Refusals
+
 
 class _Pickler(pickle.Pickler):
     def __init__(self, written: io.BytesIO, without: tuple[type, ...]) -> None:
@@ -24,5 +26,5 @@ def state_of(thing: object, *without: type) -> bytes:
     The same bytes mean the same state; nothing may be replaced by its equal in between.
     """
     written = io.BytesIO()
-    _Pickler(written, (Counter, *without)).dump(thing)
+    _Pickler(written, (Counter, Refusals, *without)).dump(thing)
     return written.getvalue()

@@ -67,6 +67,20 @@ class SealStatistics:
     """The address that the last one of each reason came from."""
 
 
+class Refusals:
+    """Datagrams that were not opened, by reason."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.sources: dict[str, str] = {}
+        """Where the last one of each came from."""
+
+    def note(self, reason: str, source: str) -> None:
+        """One more."""
+        self.counts[reason] += 1
+        self.sources[reason] = source
+
+
 class Sealer(Protocol):
     """Makes datagrams of payloads and payloads of datagrams, for one node."""
 
@@ -150,8 +164,7 @@ class DatagramSealer:
         self._asked: tuple[str, bytes] = ("", UNSEALED)
         """Where the last datagram came from, and the id of its key."""
         self._opened = 0
-        self._refused: Counter[str] = Counter()
-        self._refused_from: dict[str, str] = {}
+        self._refusals = Refusals()
 
     @property
     def payload_bytes_max(self) -> int:
@@ -165,8 +178,8 @@ class DatagramSealer:
             sealed=self._number,
             opened=self._opened,
             senders=len(self._windows),
-            refused=MappingProxyType(dict(self._refused)),
-            refused_from=MappingProxyType(dict(self._refused_from)),
+            refused=MappingProxyType(dict(self._refusals.counts)),
+            refused_from=MappingProxyType(dict(self._refusals.sources)),
         )
 
     def seal(self, payload: bytes, target: str = "") -> bytes:
@@ -202,8 +215,7 @@ class DatagramSealer:
         try:
             opened = self._open(datagram, source, now)
         except ProtocolError as error:
-            self._refused[error.reason] += 1
-            self._refused_from[error.reason] = source
+            self._refusals.note(error.reason, source)
             raise
         self._opened += 1
         return opened

@@ -344,7 +344,8 @@ class GossipAgent:
         core = self._require_core()
         if core.alone or core.error is not None:
             return
-        with anyio.move_on_after(self._config.leave_timeout_s):
+        # Also when the block was cancelled: else the others would take this node for dead.
+        with anyio.move_on_after(self._config.leave_timeout_s, shield=True):
             core.leave(anyio.current_time())
             self._hand_out()
             await self._said_goodbye.wait()
