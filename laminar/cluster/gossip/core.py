@@ -103,7 +103,7 @@ class GossipCore:
         self._config = config
         self._round = 0
         self._round_due = now
-        self._differ = False
+        self._differ = 0
         self._told: set[NodeId] = set()
         self._received: Counter[str] = Counter()
         self.entry_bytes_max = self._view.entry_bytes_max(node)
@@ -282,7 +282,7 @@ class GossipCore:
         self._gather_news()
         self._exchange.begin_round(self._round)
         listened = self.lateness.listened(now)
-        asking, differ = self._suspicion.asking, self._differ
+        asking, differ = self._suspicion.asking, self._differ > 2
         out: list[Outgoing] = []
         more = differ and self.lateness.score == 0
         for target in self._partners.choose(self._round, asking, more, rng):
@@ -298,7 +298,7 @@ class GossipCore:
         pause = self._config.interval_s * rng.uniform(1 - JITTER, 1 + JITTER)
         if self._own.state is MemberState.LEFT:
             return now + pause / FAREWELL_ROUNDS
-        # Who has no time makes less work, for others too; and does not make up for what was late.
+        # Who has no time makes less work, and does not make up for what was late.
         pause *= min(self.lateness.stretch, SLOWEST)
         return max(self._round_due, now - self._config.interval_s / 2) + pause
 
@@ -307,13 +307,7 @@ class GossipCore:
         for node, before in self._view.take_news().items():
             self._exchange.note(node)
             self._herald.changed(node, before)
-        suspicion, herald = self._suspicion, self._herald
-        for node in suspicion.accused:
-            herald.accused(node)
-        for node in suspicion.cleared:
-            herald.lives(node)
-        suspicion.accused.clear()
-        suspicion.cleared.clear()
+        self._suspicion.hand_over(self._herald)
 
     def _tell_news(self, now: float, rng: Random) -> list[Outgoing]:
         news, accused = self._herald.take(now)
@@ -361,7 +355,7 @@ class GossipCore:
             self._herald.lives(self.node)
         answer = self._exchange.answer(source, message)
         for hint in message.hints:
-            self._take_hint(hint, listened, rng)
+            self._take_hint(hint, answer, listened, rng)
         for grave in message.graves:
             mine = grave.node == self.node and grave.incarnation >= self.incarnation
             if mine and self._is_believable(grave.incarnation, now):
@@ -399,11 +393,12 @@ class GossipCore:
         """Take in heartbeats, if they are those of the view that is here, too."""
         if message.beats is None:
             # Digests of others instead of heartbeats: the views differ.
-            self._differ |= message.kind is Kind.SYN_ACK and len(message.digests) > 1
+            if message.kind is Kind.SYN_ACK and len(message.digests) > 1:
+                self._differ += 1
             return
         beats = self._view.roll.hear(message.beats)
         answer.compare(message.beats, beats is not None, sender)
-        self._differ = beats is None
+        self._differ = 0 if beats is not None else self._differ + 1
         if beats is None:
             return
         for slot, heartbeat in beats:
@@ -415,16 +410,18 @@ class GossipCore:
 
     def _note_known(self, message: Message) -> None:
         """What is told on by others need not be told so often."""
-        told = {digest.node for digest in message.digests}
-        told.update(delta.node for delta in message.deltas)
-        for node in told - self._view.hot.keys():
+        for node in message.told - self._view.hot.keys():
             self._herald.heard(node)
 
-    def _take_hint(self, hint: Hint, listened: float, rng: Random) -> None:
+    def _take_hint(self, hint: Hint, answer: Answer, listened: float, rng: Random) -> None:
         """Somebody says that a node does not answer."""
         if hint.node != self.node:
             slot = self._view.slots.get(hint.node)
-            if slot is not None and not self._suspicion.hinted(slot, hint, listened):
+            if slot is None or slot.incarnation != hint.incarnation:
+                return
+            if self._suspicion.spoke_lately(slot, listened):
+                answer.weigh(slot.digest._replace(heartbeat=hint.heartbeat), slot)
+            elif not self._suspicion.hinted(slot, hint, listened):
                 self._herald.heard(hint.node, accused=True)
         elif hint.incarnation == self.incarnation:
             if hint.heartbeat > self._own.heartbeat:

@@ -44,6 +44,15 @@ SYN_BYTES_MIN = 160
 """So that an answer with any node's digest is allowed; see ``amplification_max``."""
 
 
+NEAR = 4
+"""Views that differ in so many nodes are likely to differ in the news of the day only."""
+
+MANY = 256
+"""With more nodes than that, each exchange counts."""
+
+FEW_BYTES = 256
+"""Then that much is enough for all in turn."""
+
 DOUBT_INTERVALS = 10
 """So long after a death it is told to those whose view differs."""
 
@@ -199,6 +208,11 @@ class Exchange:
                 break
             said.add(node)
 
+    def is_near(self, beats: Beats | None) -> bool:
+        """Whether a view that differs has at least about as many nodes."""
+        nodes = len(self._view.roll)
+        return beats is not None and abs(nodes - 2 * len(beats.low)) <= NEAR and nodes < MANY
+
     def add_doubts(self, writer: MessageWriter, listened: float) -> None:
         """Who seems not to be there: who thinks otherwise may have missed that."""
         since = listened - self._config.interval_s * DOUBT_INTERVALS
@@ -306,13 +320,18 @@ class Answer:
         for slot in wanted:
             if writer.free_bytes < enough or not writer.add_digest(slot.digest):
                 return
+        explained = False
         if asked and self._differs:
+            before = writer.free_bytes
             self._exchange.add_doubts(writer, listened)
             self._exchange.add_news(writer, self._said, listened, rng)
+            explained = writer.free_bytes < before
         for slot in newer:
             if writer.free_bytes < enough or not writer.add_digest(slot.digest):
                 return
         if asked and self._differs:
+            few = explained and self._exchange.is_near(self._beats)
+            enough = max(enough, writer.free_bytes - FEW_BYTES) if few else enough
             self._exchange.add_all_in_turn(writer, self._said, enough, listened)
 
     def _wanted_and_newer(self, listened: float) -> tuple[list[Slot], list[Slot]]:

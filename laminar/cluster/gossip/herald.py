@@ -19,10 +19,10 @@ TIMES: Final = 2
 PAUSES: Final = 10
 """Least time between two tellings is an interval divided by this."""
 
-BURST: Final = 4
+BURST: Final = 6
 """So many times that is all the pause there is."""
 
-TIMES_PER_INTERVAL: Final = 2
+TIMES_PER_INTERVAL: Final = 4
 """After them it is told so often, that news of trouble makes no more of it."""
 
 

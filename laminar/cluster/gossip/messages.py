@@ -147,3 +147,8 @@ class Message:
     beats: Beats | None = None
     asks_proof: bool = False
     """Whether an answer is due even if it says nothing, to prove its sender's address."""
+
+    @property
+    def told(self) -> set[NodeId]:
+        """The nodes that it talks about."""
+        return {digest.node for digest in self.digests} | {delta.node for delta in self.deltas}

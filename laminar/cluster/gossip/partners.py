@@ -57,7 +57,9 @@ class Partners:
 
     def _ring(self, busy: Container[NodeId]) -> list[Slot]:
         ring = self._view.roll.after(self._view.own.node)
-        return [slot for slot in ring if slot.node not in busy and self._addr(slot)]
+        return [
+            slot for slot in ring if not slot.unheard and slot.node not in busy and self._addr(slot)
+        ]
 
     def _next_in_turn(self, busy: Container[NodeId]) -> list[Slot]:
         chosen: list[Slot] = []

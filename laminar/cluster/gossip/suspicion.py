@@ -20,6 +20,7 @@ from __future__ import annotations
 from math import log10
 
 from laminar.cluster.gossip.asking import Asking, Question
+from laminar.cluster.gossip.herald import Herald
 from laminar.cluster.gossip.liveness import Lateness, deviations_at
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.gossip.messages import Hint
@@ -90,7 +91,7 @@ class Suspicion:
         """
         if slot.state.gone or hint.incarnation != slot.incarnation:
             return False
-        if listened < slot.spoke + self._config.interval_s / 2:
+        if self.spoke_lately(slot, listened):
             return False
         # That it is known to have lived till then is no sign that it lives now.
         slot.heartbeat = max(slot.heartbeat, hint.heartbeat)
@@ -103,6 +104,10 @@ class Suspicion:
         question.told = True
         self.accused.append(slot.node)
         return True
+
+    def spoke_lately(self, slot: Slot, listened: float) -> bool:
+        """Whether there is no need to ask the node whether it lives."""
+        return listened < slot.spoke + self._config.interval_s / 2
 
     def asked(self, slot: Slot, listened: float) -> None:
         """A message was sent to this node that it is to answer."""
@@ -130,6 +135,15 @@ class Suspicion:
     def phi(self, slot: Slot, now: float) -> float:
         """How suspicious the silence of a node is."""
         return slot.liveness.phi(self._lateness.listened(now), self._config.interval_s)
+
+    def hand_over(self, herald: Herald) -> None:
+        """Have others told of who does not answer, and of who lives after all."""
+        for node in self.accused:
+            herald.accused(node)
+        for node in self.cleared:
+            herald.lives(node)
+        self.accused.clear()
+        self.cleared.clear()
 
     # -- judging ----------------------------------------------------------------------------------
 
@@ -184,9 +198,8 @@ class Suspicion:
         if slot.state is MemberState.ALIVE:
             if listened >= self._judged_at(slot, question):
                 self._suspect(slot, listened)
-                if self.asking.extra_intervals > 0:
-                    # Where much is lost, some have not heard it.
-                    self.accused.append(slot.node)
+                # Some may not have heard it, and some may hear the node all the same.
+                self.accused.append(slot.node)
             elif listened >= question.since + 2 * self._respite():
                 slot.unheard = True
                 return True
@@ -199,6 +212,8 @@ class Suspicion:
         """When the node of ``slot`` is suspect, or dead if it is, if nothing is heard."""
         if slot.state is MemberState.SUSPECT:
             patience = self._respite()
+            if slot.liveness.heard > question.since + self._config.interval_s:
+                patience *= 2  # it has shown that it lives although it does not answer
         else:
             patience = SUSPECT_INTERVALS * self._config.interval_s * self._lateness.stretch
         return self._since(slot, question) + patience
