@@ -50,8 +50,8 @@ class Node:
 
         config = NodeConfig("a", listen="10.0.0.1:7946", seeds=("10.0.0.2:7946",))
         async with Node(config) as node:
-            await node.ready(min_members=3)
-            async with node.exchange("orders", HashPartitioner(["id"], node.alive())) as orders: ...
+            nodes = await node.ready(min_members=3)
+            orders = node.exchange("orders", HashPartitioner(["id"], nodes))
 
     Entering the block binds, joins and publishes the address; leaving it delivers what was sent,
     then says goodbye. If another process takes over the node's id, the block is cancelled and

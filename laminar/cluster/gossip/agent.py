@@ -149,16 +149,16 @@ class GossipAgent:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._keys is not None:
+            self._keys.close()
+        self._tasks.cancel_scope.cancel()
         try:
-            await self._say_goodbye()
+            await leave(self._stack, exc)
         finally:
-            self._stopped.set()
-            if self._keys is not None:
-                self._keys.close()
-            self._tasks.cancel_scope.cancel()
             try:
-                await leave(self._stack, exc)
+                await self._say_goodbye()
             finally:
+                self._stopped.set()
                 self._require_socket().close()
 
     # -- what users want --------------------------------------------------------------------------
@@ -348,7 +348,11 @@ class GossipAgent:
         with anyio.move_on_after(self._config.leave_timeout_s, shield=True):
             core.leave(anyio.current_time())
             self._hand_out()
-            await self._said_goodbye.wait()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._receive_loop, self._require_socket())
+                tasks.start_soon(self._tick_loop)
+                await self._said_goodbye.wait()
+                tasks.cancel_scope.cancel()
 
     # -- parts ------------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ async def test_a_node_whose_block_is_cancelled_says_goodbye_too():
             await eventually(lambda: states(a).get("b") is MemberState.ALIVE)
             tasks.cancel_scope.cancel()
         while (member := await anext(members)).state is not MemberState.LEFT:
-            assert member.state is not MemberState.SUSPECT
+            assert member.state is not MemberState.DEAD
 
 
 class Deaf:
