@@ -74,15 +74,18 @@ async def test_leaving_is_told():
 
 @limited
 async def test_a_node_whose_block_is_cancelled_says_goodbye_too():
+    met = anyio.Event()
     async with agents("a") as (a,), a.watch_members() as members:
 
         async def live():
             async with GossipAgent("b", "127.0.0.1:0", seeds=[a.local_addr], config=QUICK) as b:
                 await eventually(lambda: len(states(b)) > 1)
+                met.set()
                 await anyio.sleep_forever()
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(live)
+            await met.wait()
             await eventually(lambda: states(a).get("b") is MemberState.ALIVE)
             tasks.cancel_scope.cancel()
         while (member := await anext(members)).state is not MemberState.LEFT:
