@@ -421,8 +421,8 @@ class GossipCore:
                 return
             if self._suspicion.spoke_lately(slot, listened):
                 answer.weigh(slot.digest._replace(heartbeat=hint.heartbeat), slot)
-            elif not self._suspicion.hinted(slot, hint, listened):
-                self._herald.heard(hint.node, accused=True)
+            else:
+                self._suspicion.hinted(slot, hint, listened)
         elif hint.incarnation == self.incarnation:
             if hint.heartbeat > self._own.heartbeat:
                 self._renew(rng)  # never said so

@@ -38,7 +38,7 @@ class Herald:
         """How often it may still be told in a burst, as of then."""
         self._left: dict[NodeId, int] = {}
         self._changes: dict[NodeId, Versions] = {}
-        self._accused: dict[NodeId, int] = {}
+        self._accused: dict[NodeId, None] = {}
 
     def __len__(self) -> int:
         return len(self._left) + len(self._accused)
@@ -65,16 +65,14 @@ class Herald:
         self._accused.pop(node, None)
 
     def accused(self, node: NodeId) -> None:
-        """Tell that ``node`` does not answer."""
-        self._accused[node] = TIMES
+        """Tell that ``node`` does not answer; once, as all who hear it will see for themselves."""
+        self._accused[node] = None
 
-    def heard(self, node: NodeId, accused: bool = False) -> None:
+    def heard(self, node: NodeId) -> None:
         """Another one tells of ``node`` what is no news here."""
-        left = self._accused if accused else self._left
-        if left.get(node, TIMES) < TIMES:
-            del left[node]
-            if not accused:
-                self._changes.pop(node, None)
+        if self._left.get(node, TIMES) < TIMES:
+            del self._left[node]
+            self._changes.pop(node, None)
 
     def take(self, now: float) -> tuple[dict[NodeId, Versions | None], list[NodeId]]:
         """Whom to talk about, since which versions; and who does not answer.
@@ -89,7 +87,7 @@ class Herald:
         told: dict[NodeId, Versions | None] = {node: self._changes.get(node) for node in self._left}
         accused = list(self._accused)
         self._left = {node: left - 1 for node, left in self._left.items() if left > 1}
-        self._accused = {node: left - 1 for node, left in self._accused.items() if left > 1}
+        self._accused.clear()
         self._changes = {
             node: before for node, before in self._changes.items() if node in self._left
         }

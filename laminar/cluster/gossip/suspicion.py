@@ -32,6 +32,9 @@ from laminar.model import Incarnation, NodeId
 QUESTIONS_MAX = 64
 """Nodes that are asked at a time; more are not because of what others say."""
 
+CALM = 3
+"""By how much questions are rarer once others ask, too, where nothing is lost."""
+
 SUSPECT_INTERVALS = 1.5
 """How long one must have been silent to be suspect, besides having not answered."""
 
@@ -181,7 +184,7 @@ class Suspicion:
             else:
                 # Others ask now, too; where nothing is lost there is no hurry.
                 calm = question.told and self.asking.extra_intervals == 0
-                stretch = self._lateness.stretch * (2 if calm else 1)
+                stretch = self._lateness.stretch * (CALM if calm else 1)
                 self.asking.again(question, listened, self._judged_at(slot, question), stretch)
                 again.append(slot)
         return again

@@ -49,6 +49,12 @@ def test_who_lives_is_no_longer_accused():
     herald = Herald(1.0)
     herald.accused("a")
     herald.accused("b")
-    assert herald.take(100.0) == ({}, ["a", "b"])
     herald.lives("a")
-    assert herald.take(101.0) == ({"a": None}, ["b"])
+    assert herald.take(100.0) == ({"a": None}, ["b"])
+
+
+def test_who_does_not_answer_is_told_once():
+    herald = Herald(1.0)
+    herald.accused("a")
+    assert herald.take(100.0) == ({}, ["a"])
+    assert len(herald) == 0
