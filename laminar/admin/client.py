@@ -113,7 +113,7 @@ class AdminClient:
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
             raise PeerLostError(f"the node at {self._addr} hung up") from error
         except aiohttp.ClientError as error:
-            raise _stranger(type(error).__name__) from error
+            raise _stranger("is --admin what the node calls its admin server?") from error
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()

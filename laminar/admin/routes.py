@@ -124,6 +124,8 @@ class Routes:
 
     async def rotate(self, request: web.Request) -> web.StreamResponse:
         skip_dead = _flag(_parameters(request, "skip_dead"), "skip_dead")
+        if request.can_read_body:
+            raise web.HTTPBadRequest(reason="this takes no body, but ?skip_dead")
         rotation = Rotation(self._node.gossip, skip_dead=skip_dead)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(rotation.run)

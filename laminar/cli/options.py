@@ -224,10 +224,16 @@ def _add_keys(add: Adder) -> None:
     _add_asking(rotate)
 
 
+def _addr(text: str) -> str:
+    """An address, also as a URL: that is how a node prints where its admin server is."""
+    return text.removeprefix("http://").rstrip("/")
+
+
 def _add_asking(parser: argparse.ArgumentParser, default: str | None = ADMIN_ADDR) -> None:
     parser.add_argument(
         "--admin",
         metavar="HOST:PORT",
+        type=_addr,
         default=default and os.environ.get(ADMIN_VARIABLE, default),
         help="the admin address of the node to ask"
         + (f" (default ${ADMIN_VARIABLE}, or {default})" if default else ""),

@@ -12,6 +12,9 @@ import anyio
 EXIT_SIGNAL: Final = 128
 """Plus the number of the signal that stopped a command."""
 
+REPEAT_S: Final = 0.25
+"""Signals this close to the first are the same wish: `timeout` and supervisors send it twice."""
+
 STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,17 +27,20 @@ async def until_signal(
     Returns the number of the signal, or None when there was none.
     """
     stopped_by: int | None = None
+    stopped_at = 0.0
     # What was ignored from the start, as nohup and shells do it, stays ignored.
     heeded = [it for it in STOPPING if signal.getsignal(it) != signal.SIG_IGN]
 
     async def watch(scope: anyio.CancelScope) -> None:
-        nonlocal stopped_by
+        nonlocal stopped_by, stopped_at
         with anyio.open_signal_receiver(*heeded) as signals:
             async for number in signals:
-                if stopped_by is not None:  # asked twice: no cleaning up
+                now = anyio.current_time()
+                if stopped_by is None:
+                    stopped_by, stopped_at = number, now
+                    (stop or scope.cancel)()
+                elif now > stopped_at + REPEAT_S:  # asked twice: no cleaning up
                     os._exit(EXIT_SIGNAL + number)
-                stopped_by = number
-                (stop or scope.cancel)()
 
     failure: Exception | None = None
     async with anyio.create_task_group() as tasks:

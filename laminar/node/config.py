@@ -61,6 +61,9 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         node_id(self.node)
+        seeds: object = self.seeds
+        if isinstance(seeds, str):
+            raise ConfigError("seeds is a tuple of addresses, also when it is one: ('host:port',)")
         parse_addr(self.listen)
         for addr in (*self.seeds, *self.peers.values()):
             parse_addr(addr)

@@ -292,6 +292,7 @@ class Node:
         Returns their ids, sorted.
         """
         changed = anyio.Event()
+        members, addresses = self.watch_members(), self.kv.watch(SHUFFLE_ADDR_KEY)
 
         async def note(watch: AbstractAsyncContextManager[AsyncIterator[object]]) -> None:
             async with watch as changes:
@@ -299,8 +300,8 @@ class Node:
                     changed.set()
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(note, self.watch_members())
-            tasks.start_soon(note, self.kv.watch(SHUFFLE_ADDR_KEY))
+            tasks.start_soon(note, members)
+            tasks.start_soon(note, addresses)
             while True:
                 changed = anyio.Event()
                 nodes = await self.reachable()

@@ -123,10 +123,11 @@ def _read_environment(environ: Mapping[str, str]) -> Iterator[tuple[_Setting, ob
         if setting is not None:
             value = _split(text, setting.type)
             yield setting, _convert(value, setting.type, variable, strict=False)
-        elif variable.startswith(sections):
-            near = get_close_matches(variable, settings, 1)
+        elif variable.startswith(PREFIX):
+            near = get_close_matches(variable, settings, 1, 0.85)
             guess = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"there is no setting {variable}{guess}")
+            if near or variable.startswith(sections):
+                raise ConfigError(f"there is no setting {variable}{guess}")
 
 
 def _split(text: str, kind: Any) -> object:

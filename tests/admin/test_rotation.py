@@ -88,4 +88,6 @@ async def test_no_web_page_can_ask_for_it():
                 assert answer.status == 403
             async with browser.get("/keys/rotate") as answer:
                 assert answer.status == 405
+            async with browser.post("/keys/rotate", json={"skip_dead": True}) as answer:
+                assert (answer.status, "no body" in await answer.text()) == (400, True)
         assert a._keyring.ids == before

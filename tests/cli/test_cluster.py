@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from laminar.cli.signals import REPEAT_S
 from laminar.cluster import keyring_file
 from laminar.net.address import parse_addr
 from tests.wiring import free_addr
@@ -108,7 +109,7 @@ def test_members(pair):
 
 def test_members_as_json(pair):
     a, b = pair
-    done = run("members", "--admin", a.admin, "--json")
+    done = run("members", "--admin", f"http://{a.admin}/", "--json")
     found = {member["node"]: member for member in json.loads(done.stdout)}
     assert found["b"]["addr"] == b.addr
     assert found["b"]["since"].startswith("20")
@@ -312,6 +313,7 @@ def test_a_second_signal_ends_a_node_at_once(start):
         deaf.process.send_signal(signal.SIGSTOP)
         g.process.send_signal(signal.SIGTERM)
         g.until("leaving")
+        time.sleep(2 * REPEAT_S)  # right behind the first it would be the same wish
         assert g.stop(signal.SIGINT)[0] == 130
 
 
@@ -342,3 +344,11 @@ def test_a_node_goes_on_when_nobody_reads_it(pair, settings):
         }.items()
         subprocess.run(["pkill", "-P", str(shell.pid)], check=True)
     pair[0].until("left", node="f")
+
+
+def test_a_signal_sent_twice_at_once_is_one_wish(start):
+    with start("twin") as twin, start("h", "--seed", twin.addr, "--admin", "none") as h:
+        h.until("joined", node="twin")
+        h.process.send_signal(signal.SIGTERM)
+        assert h.stop(signal.SIGTERM)[0] == 0
+        twin.until("left", node="h")

@@ -15,6 +15,7 @@ from laminar.node.config import NodeConfig
         ({"listen": "0.0.0.0:7946"}, "advertise"),
         ({"advertise": "nowhere"}, "address"),
         ({"seeds": ("b",)}, "address"),
+        ({"seeds": "h:1"}, "tuple of addresses"),
         ({"peers": {"b": "c"}}, "address"),
         ({"peers": {"b c": "h:1"}}, "printable"),
         ({"seeds": ("h:1",), "etcd": EtcdConfig()}, "seeds and etcd"),

@@ -133,6 +133,7 @@ def test_what_is_wrong_in_a_file_is_said_with_its_place(tmp_path, text, says):
     [
         ({"LAMINAR_SHUFFLE_WINDOW_BYTES": "many"}, "LAMINAR_SHUFFLE_WINDOW_BYTES: Expected `int`"),
         ({"LAMINAR_SHUFFLE_WINDOW": "1"}, "did you mean LAMINAR_SHUFFLE_WINDOW_BYTES"),
+        ({"LAMINAR_LISTN": "h:1"}, "did you mean LAMINAR_LISTEN"),
         ({"LAMINAR_SHUFFLE_KEYS": "?"}, "LAMINAR_SHUFFLE_KEYS"),
     ],
 )
