@@ -47,7 +47,7 @@ HANDSHAKE: Final = {
     "tls": "set TLS on both sides",
     "magic": "something else listens there: check host and port",
     "version": "run versions of Laminar that speak the same protocol",
-    "identity": "that is this very node: take another node's address as the seed",
+    "identity": "give this one an --id that no running node has",
     "peers": "raise peers_max there",
     "timeout": "something else listens there, or the process hangs: look at it",
     "hangup": "it turns connections away: look at its limits and its log",
@@ -74,6 +74,9 @@ DATAGRAMS: Final = {
 def diagnose(findings: Findings) -> list[Verdict]:
     """All verdicts, in the order in which to read them."""
     verdicts: list[Verdict] = []
+    if findings.has_taken_id:
+        text = f"another node has the id {findings.node!r}, so nothing was asked over UDP"
+        verdicts.append(Verdict("here", "id", Level.WRONG, text, "take another --id"))
     for seed in findings.seeds:
         verdicts += _seed(seed, findings)
     for member in findings.members:
@@ -95,7 +98,7 @@ def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
         return
     yield Verdict(about, "name", Level.OK, " and ".join(seed.addrs))
     yield from _tcp(about, "TCP", seed.probe)
-    if findings.gossips:
+    if findings.gossips and not findings.has_taken_id:
         yield _seed_udp(about, seed)
 
 
@@ -261,7 +264,7 @@ def _here(findings: Findings) -> Iterator[Verdict]:
         advice = HANDSHAKE.get(reason, "look at who connects")
         text = f"{count} refused: {reason}"
         yield Verdict("here", "connections", Level.WRONG, text, advice)
-    if findings.gossips and not findings.members:
+    if findings.gossips and not findings.members and not findings.has_taken_id:
         yield Verdict(
             "here",
             "members",
