@@ -92,7 +92,7 @@ def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
             about,
             "name",
             Level.WRONG,
-            "the name does not resolve",
+            "the name cannot be resolved",
             "correct the name, or this machine's DNS or /etc/hosts",
         )
         return

@@ -85,7 +85,7 @@ def test_every_wrong_thing_has_advice():
 @pytest.mark.parametrize(
     ("changes", "about", "what", "said"),
     [
-        (seed(addrs=()), "seed a.example:1", "name", "does not resolve"),
+        (seed(addrs=()), "seed a.example:1", "name", "cannot be resolved"),
         (seed(probe=None), "seed a.example:1", "TCP", "no result in time"),
         (seed(answered_by=None), "seed a.example:1", "UDP", "none answered"),
         (member(state=MemberState.DEAD), "member a", "state", "dead"),
