@@ -100,6 +100,14 @@ def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
     yield from _tcp(about, "TCP", seed.probe)
     if findings.gossips and not findings.has_taken_id:
         yield _seed_udp(about, seed)
+        if seed.answered_by is not None and findings.misses(seed.answered_by):
+            yield Verdict(
+                about,
+                "member",
+                Level.WRONG,
+                f"{seed.answered_by} answers, but is no member that the others see",
+                "it has left or is about to: see whether its process should run, and start it anew",
+            )
 
 
 def _seed_udp(about: str, seed: SeedFindings) -> Verdict:
@@ -270,9 +278,7 @@ def _here(findings: Findings) -> Iterator[Verdict]:
             "members",
             Level.WRONG,
             "no member was found",
-            "nobody answered over UDP: see the seeds above"
-            if findings.seeds
-            else "give the address of any node as --seed",
+            "see the seeds above" if findings.seeds else "give the address of any node as --seed",
         )
     if findings.others:
         text = f"{findings.others} more members were not examined"

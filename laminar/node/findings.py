@@ -82,3 +82,7 @@ class Findings:
     def has_taken_id(self) -> bool:
         """Whether a seed has the doctor's own id, so that the doctor did not join."""
         return any(is_own_id(seed.probe) for seed in self.seeds)
+
+    def misses(self, node: NodeId) -> bool:
+        """Whether ``node`` is no member, as far as can be told: not all may have been examined."""
+        return not self.others and all(member.node != node for member in self.members)
