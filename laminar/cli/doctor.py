@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
@@ -18,7 +19,7 @@ from laminar.cli.asking import exit_code
 from laminar.cli.chronicle import CONNECTIONS, DATAGRAMS, NETWORK
 from laminar.cli.options import node_settings
 from laminar.cli.text import plural, printable
-from laminar.errors import ConfigError
+from laminar.errors import ConfigError, StreamBrokenError
 from laminar.net.address import format_addr, parse_addr
 from laminar.net.tcp import TcpNetwork
 from laminar.net.udp import UdpNetwork
@@ -92,8 +93,19 @@ async def _settings(arguments: argparse.Namespace, overrides: dict[str, object])
         advertised = format_addr(parse_addr(config.advertise)[0], port)
         return replace(config, listen=format_addr(host, port), advertise=advertised)
     if not arguments.config and "LAMINAR_LISTEN" not in os.environ:
-        host = await UdpNetwork().host_towards((*config.seeds, *config.peers.values())[0])
+        host = await _host_towards((*config.seeds, *config.peers.values())) or host
     return replace(config, listen=format_addr(host, 0))
+
+
+async def _host_towards(addrs: Sequence[str]) -> str | None:
+    """This machine's address towards the first to which there is a way.
+
+    None if there is none: what is wrong with each is told after the examination.
+    """
+    for addr in addrs:
+        with suppress(StreamBrokenError):
+            return await UdpNetwork().host_towards(addr)
+    return None
 
 
 def told_by(statistics: Mapping[str, Any]) -> list[Verdict]:

@@ -47,7 +47,7 @@ HANDSHAKE: Final = {
     "tls": "set TLS on both sides",
     "magic": "something else listens there: check host and port",
     "version": "run versions of Laminar that speak the same protocol",
-    "identity": "that is this very node: take another node's address as the seed",
+    "identity": "give this one an --id that no running node has",
     "peers": "raise peers_max there",
     "timeout": "something else listens there, or the process hangs: look at it",
     "hangup": "it turns connections away: look at its limits and its log",
@@ -74,6 +74,9 @@ DATAGRAMS: Final = {
 def diagnose(findings: Findings) -> list[Verdict]:
     """All verdicts, in the order in which to read them."""
     verdicts: list[Verdict] = []
+    if findings.has_taken_id:
+        text = f"another node has the id {findings.node!r}, so nothing was asked over UDP"
+        verdicts.append(Verdict("here", "id", Level.WRONG, text, "take another --id"))
     for seed in findings.seeds:
         verdicts += _seed(seed, findings)
     for member in findings.members:
@@ -89,14 +92,22 @@ def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
             about,
             "name",
             Level.WRONG,
-            "the name does not resolve",
+            "the name cannot be resolved",
             "correct the name, or this machine's DNS or /etc/hosts",
         )
         return
     yield Verdict(about, "name", Level.OK, " and ".join(seed.addrs))
     yield from _tcp(about, "TCP", seed.probe)
-    if findings.gossips:
+    if findings.gossips and not findings.has_taken_id:
         yield _seed_udp(about, seed)
+        if seed.answered_by is not None and findings.misses(seed.answered_by):
+            yield Verdict(
+                about,
+                "member",
+                Level.WRONG,
+                f"{seed.answered_by} answers, but is no member that the others see",
+                "it has left or is about to: see whether its process should run, and start it anew",
+            )
 
 
 def _seed_udp(about: str, seed: SeedFindings) -> Verdict:
@@ -261,15 +272,13 @@ def _here(findings: Findings) -> Iterator[Verdict]:
         advice = HANDSHAKE.get(reason, "look at who connects")
         text = f"{count} refused: {reason}"
         yield Verdict("here", "connections", Level.WRONG, text, advice)
-    if findings.gossips and not findings.members:
+    if findings.gossips and not findings.members and not findings.has_taken_id:
         yield Verdict(
             "here",
             "members",
             Level.WRONG,
             "no member was found",
-            "nobody answered over UDP: see the seeds above"
-            if findings.seeds
-            else "give the address of any node as --seed",
+            "see the seeds above" if findings.seeds else "give the address of any node as --seed",
         )
     if findings.others:
         text = f"{findings.others} more members were not examined"

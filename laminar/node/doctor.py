@@ -32,7 +32,7 @@ from laminar.node.consultation import (
     decode_answer,
     encode,
 )
-from laminar.node.findings import Findings, MemberFindings, SeedFindings
+from laminar.node.findings import Findings, MemberFindings, SeedFindings, is_own_id
 from laminar.node.keys import load_keyring
 from laminar.node.probing import make_prober
 from laminar.node.wiretap import Wiretap
@@ -65,8 +65,6 @@ class _Seed:
     addrs: tuple[str, ...] = ()
     probe: Probe | None = None
     sent: int = 0
-    tried: bool = False
-    """Whether name and TCP have been looked at."""
 
 
 @dataclass(slots=True)
@@ -134,14 +132,15 @@ class Doctor:
         """
         began = anyio.current_time()
         async with AsyncExitStack() as stack:
-            if not self._config.peers:
-                self._agent = await stack.enter_async_context(self._make_agent())
             receiver = await stack.enter_async_context(self._make_receiver())
             addr = self._config.advertise or receiver.local_addr
-            async with anyio.create_task_group() as tasks:
-                with anyio.move_on_after(self._timeout_s):
-                    await self._look(addr, tasks)
-                tasks.cancel_scope.cancel()
+            await self._try_seeds()
+            if self._may_join():
+                self._agent = await stack.enter_async_context(self._make_agent())
+                async with anyio.create_task_group() as tasks:
+                    with anyio.CancelScope(deadline=began + self._timeout_s):
+                        await self._look(self._agent, addr, tasks)
+                    tasks.cancel_scope.cancel()
             return self._findings(addr, receiver, anyio.current_time() - began)
 
     # -- parts ------------------------------------------------------------------------------------
@@ -172,16 +171,29 @@ class Doctor:
 
     # -- looking ----------------------------------------------------------------------------------
 
-    async def _look(self, addr: str, tasks: TaskGroup) -> None:
+    async def _try_seeds(self) -> None:
+        """Their names, then TCP, before the first datagram.
+
+        If they are to gossip too, half of the time is left: TCP may be blocked and UDP not.
+        """
+        most_s = self._timeout_s if self._config.peers else self._timeout_s / 2
+        with anyio.move_on_after(most_s):
+            async with anyio.create_task_group() as tasks:
+                for seed in self._progress.seeds:
+                    tasks.start_soon(self._try_seed, seed)
+
+    def _may_join(self) -> bool:
+        """Whether to gossip: a node of the doctor's id would be taken for restarted here."""
+        taken = any(is_own_id(seed.probe) for seed in self._progress.seeds)
+        return not (self._config.peers or taken)
+
+    async def _look(self, agent: GossipAgent, addr: str, tasks: TaskGroup) -> None:
         """Return when there is nothing more to be seen."""
-        for seed in self._progress.seeds:
-            tasks.start_soon(self._try_seed, seed)
-        if self._agent is not None:
-            await self._ask(self._agent, addr)
-            tasks.start_soon(self._greet, self._agent)
-            tasks.start_soon(self._follow_members, self._agent, tasks)
-            tasks.start_soon(self._follow_answers, self._agent)
-        while not self._complete():
+        await self._ask(agent, addr)
+        tasks.start_soon(self._greet, agent)
+        tasks.start_soon(self._follow_members, agent, tasks)
+        tasks.start_soon(self._follow_answers, agent)
+        while not self._complete(agent):
             self._changed = anyio.Event()
             with anyio.move_on_after(GREET_INTERVAL_S):
                 await self._changed.wait()
@@ -194,13 +206,11 @@ class Doctor:
         await agent.kv.write(ASK_KEY, encode(Ask(addr, progress.nonce)))
 
     async def _try_seed(self, seed: _Seed) -> None:
-        """Its name, then TCP. UDP is greeted meanwhile."""
+        """Its name, then TCP."""
         with suppress(StreamError), anyio.move_on_after(RESOLVE_TIMEOUT_S):
             seed.addrs = tuple(dict.fromkeys(await self._tap.resolve(seed.addr)))
         if seed.addrs:
             seed.probe = await self._prober.probe(seed.addr)
-        seed.tried = True
-        self._changed.set()
 
     async def _greet(self, agent: GossipAgent) -> None:
         """Speak over UDP to everybody who has not answered yet."""
@@ -270,13 +280,9 @@ class Doctor:
         heard = self._tap.heard.get(node)
         return heard is not None and heard.answers > 0
 
-    def _complete(self) -> bool:
+    def _complete(self, agent: GossipAgent) -> bool:
         """Whether waiting longer would bring nothing new."""
-        progress, agent = self._progress, self._agent
-        if not all(seed.tried for seed in progress.seeds):
-            return False
-        if agent is None:
-            return True
+        progress = self._progress
         members = self._examined(agent)
         settled = progress.newest_at + SETTLE_INTERVALS * self._config.gossip.interval_s
         return (
@@ -314,7 +320,7 @@ class Doctor:
             addr=addr,
             cluster=config.shuffle.cluster,
             version=laminar.__version__,
-            gossips=agent is not None,
+            gossips=not config.peers,
             keyed=self._keyring is not None,
             seeds=tuple(self._seed_findings(seed) for seed in progress.seeds),
             members=tuple(self._member_findings(member) for _, member in sorted(members.items())),

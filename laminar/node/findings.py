@@ -11,6 +11,11 @@ from laminar.node.consultation import Answer
 from laminar.shuffle.reach import Probe
 
 
+def is_own_id(probe: Probe | None) -> bool:
+    """Whether whoever answered said that it has the id of this side itself."""
+    return probe is not None and probe.told and probe.reason == "identity"
+
+
 @dataclass(frozen=True, slots=True)
 class SeedFindings:
     """What came of one address that was given."""
@@ -72,3 +77,12 @@ class Findings:
     connections_refused: Mapping[str, int]
     """By reason."""
     seconds: float
+
+    @property
+    def has_taken_id(self) -> bool:
+        """Whether a seed has the doctor's own id, so that the doctor did not join."""
+        return any(is_own_id(seed.probe) for seed in self.seeds)
+
+    def misses(self, node: NodeId) -> bool:
+        """Whether ``node`` is no member, as far as can be told: not all may have been examined."""
+        return not self.others and all(member.node != node for member in self.members)

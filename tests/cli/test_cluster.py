@@ -208,6 +208,28 @@ def test_the_doctor_on_another_cluster(pair, settings):
     assert (told["reason"], "--cluster" in told["text"]) == ("cluster", True)
 
 
+def test_the_doctor_on_a_seed_without_a_name_and_others(pair):
+    """No --config, so that it looks for its own address by the seeds."""
+    bad = "no.such.host.invalid:7946"
+    good = pair[0].addr
+    done, wrong = examine("--seed", bad, "--seed", good)
+    assert (done.returncode, set(wrong)) == (1, {(f"seed {bad}", "name")})
+    assert "member b" in {it["about"] for it in json.loads(done.stdout)["verdicts"]}
+
+
+def test_the_doctor_on_seeds_that_there_is_no_way_to(pair):
+    bad = ["no.such.host.invalid:7946", "255.255.255.255:7946"]
+    done, wrong = examine("--seed", bad[0], "--seed", bad[1], "--timeout", "1")
+    assert done.returncode == 1
+    assert {(f"seed {bad[0]}", "name"), (f"seed {bad[1]}", "TCP")} <= set(wrong)
+
+
+def test_the_doctor_with_the_id_of_a_node_that_runs(pair):
+    done, wrong = examine("--id", "a", "--seed", pair[0].addr)
+    assert done.returncode == 1
+    assert wrong["here", "id"]["advice"] == "take another --id"
+
+
 def test_the_doctor_is_told_whom_to_examine(monkeypatch):
     done = run("doctor")
     assert done.returncode == 2

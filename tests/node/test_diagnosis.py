@@ -85,7 +85,7 @@ def test_every_wrong_thing_has_advice():
 @pytest.mark.parametrize(
     ("changes", "about", "what", "said"),
     [
-        (seed(addrs=()), "seed a.example:1", "name", "does not resolve"),
+        (seed(addrs=()), "seed a.example:1", "name", "cannot be resolved"),
         (seed(probe=None), "seed a.example:1", "TCP", "no result in time"),
         (seed(answered_by=None), "seed a.example:1", "UDP", "none answered"),
         (member(state=MemberState.DEAD), "member a", "state", "dead"),
@@ -107,7 +107,7 @@ def test_every_wrong_thing_has_advice():
         ),
         (member(clock_ahead_s=(7.0, 8.0)), "member a", "clock", "7 s or more ahead"),
         (member(clock_ahead_s=(-8.0, -7.0)), "member a", "clock", "7 s or more behind"),
-        ({"members": ()}, "here", "members", "no member was found"),
+        ({"members": (), "seeds": ()}, "here", "members", "no member was found"),
         ({"datagrams_refused": {("key", "10.0.0.7:1"): 3}}, "here", "datagrams", "10.0.0.7:1"),
         ({"connections_refused": {"cluster": 2}}, "here", "connections", "2 refused: cluster"),
     ],
@@ -151,3 +151,11 @@ def test_without_gossip_udp_does_not_matter():
 def test_the_usual_noise_is_not_told():
     assert wrong(datagrams_refused={("replay", "10.0.0.1:1"): 9}) == {}
     assert "replay" not in DATAGRAMS
+
+
+def test_a_seed_that_answers_and_is_no_member():
+    gone = SeedFindings("b.example:1", ("10.0.0.2:1",), GREETED, 1, NodeId("b"))
+    found = wrong(seeds=(SEED, gone))
+    assert set(found) == {("seed b.example:1", "member")}
+    assert "b answers, but is no member" in found["seed b.example:1", "member"].text
+    assert wrong(seeds=(SEED, gone), others=1) == {}

@@ -192,3 +192,31 @@ def test_an_id_for_any_host(monkeypatch):
 def test_settings_of_datagrams_are_taken():
     config = config_of("doctor-x", datagrams=DatagramConfig(datagram_bytes_max=9000))
     assert Doctor(config, timeout_s=1.0)._tap._sealer.payload_bytes_max > 8000
+
+
+@limited
+async def test_the_id_of_a_node_that_runs():
+    """Nobody may take that node for one that was restarted at the doctor's address."""
+    async with cluster("a", "b") as (a, b):
+        before = b.members()["a"]
+        network = Counting()
+        doctor = Doctor(
+            config_of("a", b.local_addr, a.local_addr), timeout_s=5.0, datagram_network=network
+        )
+        findings = await doctor.examine()
+        found = wrong(findings)
+        assert set(found) == {("here", "id"), (f"seed {a.local_addr}", "TCP")}
+        assert "another node has the id 'a'" in found["here", "id"].text
+        assert found["here", "id"].advice == "take another --id"
+        assert network.bound == 0
+        assert b.members()["a"] == before
+
+
+class Counting(UdpNetwork):
+    """Counts the sockets that were asked of it."""
+
+    bound = 0
+
+    async def bind(self, addr):
+        self.bound += 1
+        return await super().bind(addr)
