@@ -7,6 +7,8 @@ import pytest
 from laminar.testing.datagrams import FAULTS
 from tests.gossip_simulation.plan import Plan
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 200
 BLOCK = 20
 

@@ -14,6 +14,8 @@ from laminar.config import GossipConfig
 from laminar.testing.datagrams import DatagramFaults
 from laminar.testing.gossip import GossipWorld
 
+pytestmark = pytest.mark.slow
+
 
 def acquainted(world, size):
     """Nodes that know one another as if they had gossiped for long."""

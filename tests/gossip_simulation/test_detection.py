@@ -14,6 +14,8 @@ from laminar.testing.datagrams import DatagramFaults
 from laminar.testing.gossip import GossipWorld
 from tests.gossip_simulation.test_convergence import acquainted
 
+pytestmark = pytest.mark.slow
+
 CONFIG = GossipConfig(interval_s=1.0)
 QUICK = DatagramFaults(delay_s=(0.0002, 0.002))
 

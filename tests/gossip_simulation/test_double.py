@@ -7,6 +7,8 @@ from laminar.config import GossipConfig
 from laminar.errors import NodeIdTakenError
 from laminar.testing.gossip import GossipWorld
 
+pytestmark = pytest.mark.slow
+
 CONFIG = GossipConfig(interval_s=1.0)
 SEED = "10.0.0.1:1"
 

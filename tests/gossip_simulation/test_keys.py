@@ -13,6 +13,8 @@ from laminar.config import GossipConfig
 from laminar.testing.datagrams import DatagramFaults
 from laminar.testing.gossip import GossipWorld
 
+pytestmark = pytest.mark.slow
+
 CONFIG = GossipConfig(interval_s=1.0, forget_s=1000.0)
 OLD = b"o" * 32
 NEW = [bytes([number]) * 32 for number in range(1, 4)]

@@ -11,6 +11,8 @@ from laminar.cluster.gossip.view import View
 from laminar.errors import NodeIdTakenError
 from tests.gossip_simulation.plan import Plan
 
+pytestmark = pytest.mark.slow
+
 SEEDS_MAX = 60
 
 
