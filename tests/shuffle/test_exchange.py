@@ -768,7 +768,9 @@ async def test_a_node_that_cannot_be_reached_is_an_error_to_its_senders():
 async def test_a_failed_node_keeps_no_barrier_and_no_end_from_the_others(what):
     """The first node in the list is the dead one; the others must not wait for ever."""
     async with AsyncExitStack() as stack:
-        nodes = await cluster(stack, ("a", "b"), HASTY)
+        # The dead one refuses at once; a machine that stalls must not make the others dead, too.
+        patient = replace(HASTY, reconnect_timeout_s=0.5, dial_timeout_s=5.0)
+        nodes = await cluster(stack, ("a", "b"), patient)
         sender = nodes["a"].sender
         sender.register_peer("dead", free_addr())
         exchange = nodes["a"].exchange(("dead", "a", "b"))
