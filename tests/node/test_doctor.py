@@ -1,11 +1,9 @@
 """The doctor among real nodes, on every event loop; and the nodes that answer it."""
 
-from contextlib import AsyncExitStack, asynccontextmanager
-
 import anyio
 import pytest
 
-from laminar.config import DatagramConfig, GossipConfig, ShuffleConfig
+from laminar.config import DatagramConfig, ShuffleConfig
 from laminar.net.udp import UdpNetwork
 from laminar.node.config import NodeConfig
 from laminar.node.consultation import ASK_KEY
@@ -13,27 +11,10 @@ from laminar.node.diagnosis import Level, diagnose
 from laminar.node.doctor import Doctor, doctor_id
 from laminar.node.node import Node
 from laminar.shuffle.reach import Reach
+from tests.node.clusters import cluster, config_of
 from tests.wiring import free_addr, limited
 
-QUICK = GossipConfig(interval_s=0.02, leave_timeout_s=0.2)
 KEY, OTHER = bytes(32), bytes(range(32))
-
-
-def config_of(name, *seeds, **settings):
-    return NodeConfig(name, seeds=seeds, **{"gossip": QUICK} | settings)
-
-
-@asynccontextmanager
-async def cluster(*names, **settings):
-    async with AsyncExitStack() as stack:
-        nodes = []
-        for name in names:
-            seeds = [nodes[0].local_addr] if nodes else []
-            node = Node(config_of(name, *seeds, **settings))
-            nodes.append(await stack.enter_async_context(node))
-        for node in nodes:
-            await node.ready(len(names))
-        yield nodes
 
 
 async def examine(*seeds, timeout_s=5.0, network=None, **settings):

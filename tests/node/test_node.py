@@ -4,7 +4,6 @@
 # ruff: noqa: PT012
 
 import socket
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import anyio
@@ -14,7 +13,7 @@ from laminar.cluster import keyring_file
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
 from laminar.cluster.memory import InMemoryKv
-from laminar.config import GossipConfig, ShuffleConfig
+from laminar.config import ShuffleConfig
 from laminar.errors import (
     ClosedError,
     ConfigError,
@@ -32,28 +31,10 @@ from laminar.shuffle.liveness import PeerState
 from laminar.shuffle.messages import Data
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
+from tests.node.clusters import QUICK, cluster, config_of
 from tests.wiring import TEST_LIMIT_S, Proxy, eventually, free_addr, limited, numbered, rows_of
 
-QUICK = GossipConfig(interval_s=0.02, leave_timeout_s=0.2)
 KEY = bytes(range(32))
-
-
-def config_of(name, *seeds, **settings):
-    return NodeConfig(name, seeds=seeds, **{"gossip": QUICK} | settings)
-
-
-@asynccontextmanager
-async def cluster(*names, **settings):
-    """One seed, and the others know it."""
-    async with AsyncExitStack() as stack:
-        nodes = []
-        for name in names:
-            seeds = [nodes[0].local_addr] if nodes else []
-            node = Node(config_of(name, *seeds, **settings))
-            nodes.append(await stack.enter_async_context(node))
-        for node in nodes:
-            await node.ready(len(names))
-        yield nodes
 
 
 @limited
