@@ -24,7 +24,7 @@ from laminar.shuffle.spread import BroadcastPartitioner, CustomPartitioner
 from tests.wiring import KIB, QUICK, Raw, eventually, limited, numbered, rows_of
 
 NODES = ("a", "b", "c")
-HASTY = replace(QUICK, reconnect_timeout_s=0.1, dial_timeout_s=0.2, close_timeout_s=0.2)
+HASTY = replace(QUICK, reconnect_timeout_s=0.1)
 OTHER = pa.record_batch({"another schema": [1]})
 SMALL = replace(QUICK, window_bytes=64 * KIB, target_frame_bytes=8 * KIB, coalesce_bytes=1)
 

@@ -40,7 +40,7 @@ from tests.wiring import (
 )
 
 OLD, NEW = b"the old key that everybody has", b"the new key that some have already"
-IMPATIENT = replace(QUICK, reconnect_timeout_s=0.3, dial_timeout_s=0.2)
+IMPATIENT = replace(QUICK, reconnect_timeout_s=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ async def test_chance_comes_from_the_outside():
     seen = []
     for _ in range(2):
         with closing(await TcpNetwork().listen("127.0.0.1:0")) as listener:
-            config = replace(IMPATIENT, keys=(OLD,), reconnect_timeout_s=0.01)
+            config = replace(IMPATIENT, keys=(OLD,))
             sender = ShuffleSender("a", config=config, rng=random.Random(1), incarnation=1)
             with pytest.raises(PeerUnreachableError):
                 async with sender:
@@ -231,6 +231,7 @@ async def test_chance_comes_from_the_outside():
                     stream = await listener.accept()
                     buffer = memoryview(bytearray(KIB))
                     seen.append(bytes(buffer[: await stream.receive_into(buffer)]))
+                    listener.close()
                     stream.close()
                     await sender.flush()
     assert seen[0] == seen[1]

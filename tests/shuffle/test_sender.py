@@ -52,7 +52,7 @@ from tests.wiring import (
 )
 
 SMALL = replace(QUICK, window_bytes=64 * KIB, target_frame_bytes=8 * KIB, coalesce_bytes=1)
-IMPATIENT = replace(QUICK, reconnect_timeout_s=0.1, dial_timeout_s=0.2, close_timeout_s=0.2)
+IMPATIENT = replace(QUICK, reconnect_timeout_s=0.1)
 BARRIER = CheckpointBarrier(CheckpointId(7))
 
 
@@ -240,8 +240,9 @@ def _gave_up(sender, peer):
 
 @limited
 async def test_a_peer_that_never_answers_is_unreachable_in_time():
+    config = replace(IMPATIENT, dial_timeout_s=0.2)
     with silent_listener() as addr:
-        async with ShuffleSender("a", config=IMPATIENT) as sender:
+        async with ShuffleSender("a", config=config) as sender:
             sender.register_peer("b", addr)
             await sender.send_to("b", Watermark(1))
             with pytest.raises(PeerUnreachableError):
