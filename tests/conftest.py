@@ -1,5 +1,6 @@
 """Every asynchronous test runs on each event loop that Laminar supports."""
 
+import gc
 import os
 import signal
 
@@ -23,6 +24,16 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 for number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+
+
+def pytest_collection_finish():
+    # Thousands of collected tests make a full collection a pause of 0.2 s in whatever test it hits.
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish():
+    gc.unfreeze()
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())
