@@ -209,12 +209,14 @@ class _Run:
         """Raise what a worker's failure means.
 
         One that lost a peer usually knows of the peer's death before this process does, and
-        the death explains more: it is raised while this waits. So does a long silence.
+        the death explains more: it is raised while this waits. So does what the peer says of
+        its own failure, or a long silence.
         """
         if failure.kind == "peer":
             with anyio.move_on_after(DEATH_NOTICE_S):
-                async for _ in self._crew.news:
-                    pass
+                async for other, message in self._crew.news:
+                    if isinstance(message, Failure) and message.kind != "peer":
+                        raise error_of(message, other.name)
             for silent in self._crew.members:
                 if _notable(silent.silent_s):
                     raise _silence(silent)

@@ -27,6 +27,7 @@ from laminar.errors import (
     LaminarError,
     OutputError,
     RemoteError,
+    UnknownPeerError,
     UnsupportedKeyError,
     WorkerError,
 )
@@ -206,6 +207,8 @@ def failure_of(error: LaminarError | MemoryError) -> Failure:
     """An error as it is told to the job's process."""
     if isinstance(error, MemoryError):
         return Failure("other", f"{OUT_OF_MEMORY}: {str(error) or 'it got none'}")
+    if isinstance(error, UnknownPeerError):
+        return Failure("peer", str(error))  # all were there when the work began: it has left
     for kind, name in _FAILURES:
         if isinstance(error, kind):
             return Failure(name, str(error))

@@ -28,7 +28,7 @@ from anyio.from_thread import BlockingPortal
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from laminar.config import GossipConfig, ShuffleConfig
-from laminar.errors import LaminarError, RemoteError, WorkerError
+from laminar.errors import LaminarError, RemoteError, UnknownPeerError, WorkerError
 from laminar.node.config import NodeConfig
 from laminar.node.node import Node
 from laminar.repartition.budget import Budget, divide
@@ -265,7 +265,7 @@ def root_cause(error: BaseException) -> BaseException:
             return 3
         if not isinstance(leaf, LaminarError):
             return 0
-        return 2 if isinstance(leaf, RemoteError) else 1
+        return 2 if isinstance(leaf, RemoteError | UnknownPeerError) else 1
 
     return min(_leaves(error), key=rank)
 

@@ -119,7 +119,8 @@ def test_a_fleet_goes_through_an_ordeal(tmp_path, system) -> None:
     assert len(report["detections"]) == 2  # the one that was stopped is no witness
     assert min(report["detections"]) > 1
     assert (report["missed"], report["rejoins"]) == (0, [])
+    # A phase in which the machine stood still may have seen none.
+    assert sum(phase["network_bytes"] for phase in report["phases"]) > 100
     for phase in report["phases"]:
-        assert phase["network_bytes"] > 100
         assert phase["cpu_seconds"] >= 0
         assert phase["waited_seconds"] > 0

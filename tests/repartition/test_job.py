@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import zipfile
+from types import SimpleNamespace
 
 import anyio
 import numpy as np
@@ -18,7 +19,9 @@ import pytest
 from laminar.errors import InputError, LaminarError, OutputError, WorkerError
 from laminar.repartition import job as job_module
 from laminar.repartition.budget import FIXED_PART_BYTES
+from laminar.repartition.crew import Crew
 from laminar.repartition.job import run_job
+from laminar.repartition.protocol import Failure
 from laminar.repartition.spec import JobSpec
 from laminar.shuffle.hash_partitioner import HashPartitioner
 
@@ -261,6 +264,18 @@ async def test_a_worker_that_cannot_read_ends_the_job(damaged, tmp_path):
         await run_job(spec(damaged, tmp_path / "new" / "out"))
     assert "\n" not in str(refused.value)
     assert os.listdir(tmp_path) == ["in.parquet"]
+
+
+async def test_a_lost_peer_explains_less_than_what_the_peer_says_of_itself(tmp_path):
+    """The one that fails says goodbye to its peers before it says why."""
+    send, news = anyio.create_memory_object_stream(2)
+    members = [SimpleNamespace(name=f"worker {number}", silent_s=0.0) for number in range(2)]
+    run = job_module._Run(spec("in", "out"), "12ab", 0.0, Crew(members, news, "key"), None)
+    async with send, news:
+        await send.send((members[1], Failure("peer", "worker-0 has left")))
+        await send.send((members[0], Failure("input", "not readable")))
+        with pytest.raises(InputError, match="not readable"):
+            await run.through(tmp_path)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

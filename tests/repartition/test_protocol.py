@@ -4,7 +4,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from laminar.errors import InputError, OutputError, PeerLostError, UnsupportedKeyError, WorkerError
+from laminar.errors import (
+    InputError,
+    OutputError,
+    PeerLostError,
+    UnknownPeerError,
+    UnsupportedKeyError,
+    WorkerError,
+)
 from laminar.repartition.plan import Layout, Plan, Split
 from laminar.repartition.protocol import (
     Assignment,
@@ -79,6 +86,8 @@ def test_other_errors_name_the_worker():
     error = error_of(failure_of(PeerLostError("gone")), "worker 3 (pid 7)")
     assert type(error) is WorkerError
     assert str(error) == "worker 3 (pid 7) failed: gone"
+    # To a worker whose peer has left by then, it is unknown.
+    assert failure_of(UnknownPeerError("no address")).kind == "peer"
 
 
 def test_a_lack_of_memory_is_said_to_be_one():

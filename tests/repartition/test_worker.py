@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from laminar.errors import PeerLostError
+from laminar.errors import InputError, PeerLostError, UnknownPeerError
 from laminar.repartition.crew import environment
 from laminar.repartition.protocol import (
     Failure,
@@ -70,5 +70,8 @@ def test_a_broken_queue_explains_less_than_what_broke_it():
     lost, broken = PeerLostError("gone"), anyio.BrokenResourceError()
     for leaves in ([broken, lost], [lost, broken]):
         assert root_cause(ExceptionGroup("", leaves)) is lost
+    unreadable, unknown = InputError("no Parquet"), UnknownPeerError("it has left")
+    for leaves in ([unknown, unreadable], [unreadable, unknown]):
+        assert root_cause(ExceptionGroup("", leaves)) is unreadable
     bug = ZeroDivisionError()
     assert root_cause(ExceptionGroup("", [broken, ExceptionGroup("", [lost, bug])])) is bug
