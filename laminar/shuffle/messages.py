@@ -2,7 +2,7 @@
 
 ``Data``, ``Barrier``, ``Watermark`` and ``End`` belong to a channel and arrive in the order
 they were sent; ``SchemaChanged`` comes between them. The others belong to the connection: users
-meet ``Close``, which says that a peer left on purpose; the rest are answered by the drivers.
+meet ``Close``, which says that a peer left on purpose; the rest are the handshake.
 
 Messages are values: nobody changes one. Those of channels are not declared frozen because
 that makes each four times as expensive to construct, which small messages would feel.
@@ -120,28 +120,6 @@ class Welcome:
     """Whether the receiver knows this session from an earlier connection."""
     channels: Mapping[str, tuple[int, int]]
     """Of every channel of this session: the last sequence numbers received and consumed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """Everything up to ``consumed`` was taken by the receiver's user."""
-
-    channel_id: int
-    consumed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """Answered by a ``Pong`` with the same token, after everything sent before it."""
-
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """The answer to ``Ping``: all before it has been received."""
-
-    token: int
 
 
 ChannelMessage: TypeAlias = Data | Barrier | Watermark | End

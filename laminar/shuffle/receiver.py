@@ -25,7 +25,6 @@ from laminar.errors import (
     PeerRestartedError,
     ProtocolError,
     RemoteError,
-    StreamBrokenError,
     StreamClosedError,
     StreamError,
     StreamUntrustedError,
@@ -198,9 +197,7 @@ class ShuffleReceiver:
         """Tell every sender how far its consumer is and that this is the end, if it listens."""
         with anyio.move_on_after(FAREWELL_TIMEOUT_S):
             for connection in list(self._connections.values()):
-                connection.session.owe_all()
-                connection.closing = True
-                connection.wake()
+                connection.say_goodbye()
             for connection in list(self._connections.values()):
                 await connection.closed.wait()
 
@@ -300,7 +297,7 @@ class ShuffleReceiver:
         loss = self._lose(session, f"was cut off: {error}", but=teller)
         connection = self._connections.get(session.peer)
         if connection is not None and connection.session is session:
-            connection.stream.close()
+            connection.cut()
         return loss
 
     # -- connections ---------------------------------------------------------------------
@@ -336,7 +333,7 @@ class ShuffleReceiver:
             connection, decoder = greeted
             session = connection.session
             self._board.note(session.peer, PeerState.CONNECTED)
-            outcome = await self._run(connection, decoder)
+            outcome = await connection.run(decoder, self._drops)
             admission.left()
             if self._connections.get(session.peer) is not connection:
                 return  # a newer connection has taken over
@@ -381,7 +378,7 @@ class ShuffleReceiver:
         welcome = greeting.prefaced(session.attach(hello, self.local_id, self._incarnation))
         superseded = self._connections.pop(hello.node, None)
         if superseded is not None:
-            superseded.stream.close()
+            superseded.supersede()
         if hello.node in self._returns:
             self._returns[hello.node].cancel()
         if ended is not None and ended.begun:
@@ -391,69 +388,6 @@ class ShuffleReceiver:
         decoder.open_for_data(session.admit, self.config.max_frame_bytes)
         connection = self._connections[hello.node] = InboundConnection(stream, session, welcome)
         return connection
-
-    async def _run(
-        self, connection: InboundConnection, decoder: FrameDecoder
-    ) -> Close | ProtocolError | StreamError:
-        """Read and write until the connection ends; why it did."""
-        outcome: Close | ProtocolError | StreamError
-        vigil = connection.vigil
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._write, connection)
-            tasks.start_soon(vigil.keep)
-            try:
-                outcome = await self._read(connection, decoder)
-            except ProtocolError as error:
-                outcome = error
-            except StreamError as error:
-                outcome = vigil.cause(error)
-            finally:
-                tasks.cancel_scope.cancel()
-        if vigil.dead:
-            self._drops["silent"] += 1
-        if isinstance(outcome, ProtocolError):
-            self._drops[outcome.reason] += 1
-            if not connection.writing:
-                await tell(connection.stream, close_frame(str(outcome)))
-        return outcome
-
-    async def _read(self, connection: InboundConnection, decoder: FrameDecoder) -> Close:
-        """Receive until the peer says goodbye."""
-        session, stream, vigil = connection.session, connection.stream, connection.vigil
-        while True:
-            count = await stream.receive_into(decoder.buffer())
-            if self._connections.get(session.peer) is not connection:
-                raise StreamClosedError("a newer connection of the peer has taken over")
-            if count == 0:
-                raise StreamBrokenError(f"peer {session.peer} closed the connection")
-            vigil.heard()
-            close = session.on_frames(decoder.received(count))
-            if close is not None:
-                return close
-            if connection.sleeps is not None and session.has_work:
-                connection.wake()
-
-    async def _write(self, connection: InboundConnection) -> None:
-        """Send the welcome, credit and answers, and sleep while there are none."""
-        replies = [connection.welcome]
-        try:
-            while True:
-                if replies:
-                    connection.writing = True
-                    await connection.stream.send_vectored([b"".join(replies)])
-                    connection.writing = False
-                elif connection.closing:
-                    break
-                else:
-                    connection.sleeps = sleeps = anyio.Event()
-                    await sleeps.wait()
-                replies = connection.session.take()
-            await connection.stream.send_vectored([close_frame("the receiver is done")])
-        except StreamError:
-            connection.stream.close()  # the reader hears of it, and ends the connection
-        finally:
-            connection.sleeps = None
-            connection.closed.set()
 
     # -- the end of a session ------------------------------------------------------------
 
