@@ -28,6 +28,11 @@ def test_bad_days_end_well(block):
         struck.update(plan.struck)
 
 
+@pytest.mark.parametrize("seed", [4947, 5257])
+def test_two_that_have_forgotten_each_other_meet_again(seed):
+    Plan(seed).run()
+
+
 @pytest.mark.slow
 def test_every_fault_struck():
     """Of the seeds above; of a few, if this runs alone."""

@@ -53,6 +53,9 @@ MANY = 256
 FEW_BYTES = 256
 """Then that much is enough for all in turn."""
 
+GRAVES_MAX = 4
+"""Of so many forgotten nodes is told, at most, whoever says that they live."""
+
 DOUBT_INTERVALS = 10
 """So long after a death it is told to those whose view differs."""
 
@@ -155,6 +158,12 @@ class Exchange:
                     writer.add_delta(_delta(slot, number, before[number], now))
         return self.send(addr, writer)
 
+    def pass_on(self, addr: str, grave: Grave, now: float) -> Outgoing:
+        """Tell a live node that somebody takes its life for an old one."""
+        writer = self._opening(Kind.PUSH, addr, now)
+        writer.add_grave(grave)
+        return self.send(addr, writer)
+
     def _opening(self, kind: Kind, addr: str, now: float) -> MessageWriter:
         """A message that answers none; if it may be the first one, not too small to be answered."""
         writer = self.writer(kind, addr, b"", self._sealer.payload_bytes_max, now)
@@ -255,7 +264,7 @@ class Answer:
         """The other side has so much of a slot; here is what is known of it."""
         if isinstance(heard, Slot):
             self._weighed.append((digest, heard))
-        elif heard is not None and digest is self._message.digests[0]:
+        elif heard is not None and len(self._graves) < GRAVES_MAX:
             self._graves.append(heard)
 
     def miss(self, slot: Slot) -> None:

@@ -447,6 +447,36 @@ def test_somebody_forgotten_with_a_lower_incarnation_is_told_so():
     assert victim.core.incarnation > WALL_NS
 
 
+def test_who_knows_that_a_forgotten_node_lives_tells_it_once_a_round():
+    """Two that have forgotten each other would never hear of it themselves."""
+    node, holder, victim = Node(), Peer("h"), Peer("v", "10.0.0.3:1")
+    addr = delta_of("v", 0, 1, Item("gossip:addr", 1, victim.addr), lane=0)
+    node.hear(victim, victim.say(Kind.DELTA, deltas=[addr]))
+    grave = Grave(NodeId("v"), WALL_NS + 5)
+    for expected in (1, 0):
+        told = [
+            out
+            for out in node.hear(holder, holder.say(Kind.DELTA, graves=[grave]))
+            if out.addr == victim.addr
+        ]
+        assert len(told) == expected
+        for out in told:
+            assert victim.hear(out.datagram)[1].graves == [grave]
+    node.core.on_tick(NOW + 1.0, Random(1))
+    # An older life than the one that is known here is nobody's concern.
+    earlier = Grave(NodeId("v"), WALL_NS - 1)
+    assert not node.hear(holder, holder.say(Kind.DELTA, graves=[earlier]))
+    assert node.hear(holder, holder.say(Kind.DELTA, graves=[grave]))
+
+
+def test_whoever_talks_of_a_forgotten_node_is_told_of_the_grave():
+    node, peer, other = Node(GossipConfig(interval_s=1.0, forget_s=5.0)), Peer(), Peer("o")
+    node.hear(peer, peer.say(Kind.SYN))
+    node.tick(60)
+    (answer,) = node.hear(other, other.say(Kind.SYN, peer.digest(WALL_NS - 5), size=200))
+    assert other.hear(answer.datagram)[1].graves == [("p", WALL_NS)]
+
+
 def test_who_says_goodbye_is_gone_with_its_keys():
     node, peer = Node(), Peer()
     node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", 0, 1, Item("k", 1, "v"))]))
