@@ -362,6 +362,22 @@ def test_nobody_else_changes_a_nodes_own_keys():
     assert node.drops == {"unknown": 1}
 
 
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_node_outbids_a_change_that_it_never_made(lane):
+    """Who believes in it tells it back, instead of a digest."""
+    node, peer = Node(), Peer()
+    node.core.write("k", "1", NOW)
+    known = delta_of("n", 0, 1, Item("k", 1, "1"), lane=lane)
+    old = delta_of("n", 1, 2, Item("k", 2, "forged"), lane=lane, incarnation=WALL_NS - 1)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[known, old]))
+    assert node.core.incarnation == WALL_NS
+    forged = delta_of("n", 1, 2, Item("k", 2, "forged"), lane=lane)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[forged]))
+    assert node.core.incarnation > WALL_NS
+    assert node.core.statistics().renewals == 1
+    assert node.core.read("n", "k", NOW) == "1"
+
+
 @pytest.mark.parametrize(
     "lie",
     [
