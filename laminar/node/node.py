@@ -367,12 +367,16 @@ class Node:
                     membership.unreachable(peer)
 
     async def _listen(self) -> None:
-        """Tell the membership of whom the data plane hears."""
+        """Tell the membership of whom the data plane hears, and whom it calls in vain."""
         membership = self._require(self._membership)
         while True:
             await anyio.sleep(self.config.gossip.interval_s)
-            for peer in self._evidence.look(self.sender.heard(), self.receiver.heard()):
+            called = self.receiver.heard()
+            for peer in self._evidence.look(self.sender.heard(), called):
                 membership.reachable(peer)
+            for peer in self.sender.dialled_in_vain():
+                if peer not in called:
+                    membership.unreachable(peer)
 
     async def _follow_addresses(self) -> None:
         """Tell the sender who is elsewhere than it was."""

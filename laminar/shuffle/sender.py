@@ -252,6 +252,10 @@ class ShuffleSender:
             if link.vigil is not None
         }
 
+    def dialled_in_vain(self) -> list[NodeId]:
+        """Whom this sender tries to connect to, and could not when it last tried."""
+        return [link.session.peer for link in self._links.values() if link.dials_in_vain]
+
     def statistics(self) -> SenderStatistics:
         """A snapshot of all links."""
         now = anyio.current_time()

@@ -43,6 +43,9 @@ class Hosts:
 
     def cut(self):
         self.cut_datagrams()
+        self.cut_streams()
+
+    def cut_streams(self):
         self.streams.cut("a", "b")
 
     def heal(self):
@@ -104,6 +107,16 @@ def test_without_a_connection_it_is_dead(seed):
 def test_a_host_that_vanishes_with_its_connections_is_dead_soon(seed):
     told = simulate(seed, partial(watch_while_cut, cut=Hosts.cut)).result
     assert dict(reversed(told))[MemberState.DEAD] < 20.0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_who_is_dialled_in_vain_is_suspect_for_so_long_whatever_the_gossip_says(seed):
+    """The keepalive gives the connection up; then there are so many seconds of dialling."""
+    told = simulate(seed, partial(watch_while_cut, cut=Hosts.cut_streams)).result
+    (first, _), (second, broken), (third, over) = told
+    assert (first, second, third) == (MemberState.ALIVE, MemberState.SUSPECT, MemberState.ALIVE)
+    assert broken <= KEYED.keepalive_timeout_s + 2 * KEYED.keepalive_interval_s
+    assert over - broken > KEYED.reconnect_timeout_s
 
 
 # -- a clock that went back ----------------------------------------------------------------------
