@@ -332,8 +332,11 @@ class GossipConfig:
     """How many intervals a node that does not answer has to show itself before it is taken for
     dead; more in clusters of more than a hundred. A node that pauses for less is not."""
 
-    direct_evidence_s: float = 5.0
-    """How long what this node saw for itself counts for more than what it was told."""
+    direct_evidence_s: float = 8.0
+    """How long what this node saw for itself counts for more than what it was told.
+
+    An idle connection shows only every two ``keepalive_interval_s`` that its peer lives.
+    """
 
     forget_s: float = 600.0
     """A node that has been dead or gone this long is forgotten."""

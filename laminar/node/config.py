@@ -83,5 +83,12 @@ class NodeConfig:
                 f"a node finds the others in one way, got {' and '.join(given)}: `seeds` is for "
                 "gossip, `peers` names all of them, `etcd` looks there"
             )
+        idle_s = 2 * self.shuffle.keepalive_interval_s
+        if not (self.peers or self.etcd) and self.gossip.direct_evidence_s < idle_s:
+            raise ConfigError(
+                f"gossip.direct_evidence_s ({self.gossip.direct_evidence_s}) must be at least two "
+                f"shuffle.keepalive_interval_s ({idle_s}): idle connections show only so often "
+                "that their peers live"
+            )
         if self.keys_file is not None and self.shuffle.keys:
             raise ConfigError("keys come from `keys_file` or `shuffle.keys`, not from both")

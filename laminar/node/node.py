@@ -120,8 +120,7 @@ class Node:
         tasks.start_soon(self._follow_addresses)
         if self._agent is not None:
             tasks.start_soon(Examiner(self._agent.kv, self._make_prober).run)
-        if self._life is not None:
-            tasks.start_soon(self._keep_life, self._life)
+        tasks.start_soon(self._follow_own_lives)
         self._tasks = tasks
         self._block.__enter__()
         return self
@@ -368,12 +367,16 @@ class Node:
                     membership.unreachable(peer)
 
     async def _listen(self) -> None:
-        """Tell the membership of whom the data plane hears."""
+        """Tell the membership of whom the data plane hears, and whom it calls in vain."""
         membership = self._require(self._membership)
         while True:
             await anyio.sleep(self.config.gossip.interval_s)
-            for peer in self._evidence.look(self.sender.heard(), self.receiver.heard()):
+            called = self.receiver.heard()
+            for peer in self._evidence.look(self.sender.heard(), called):
                 membership.reachable(peer)
+            for peer in self.sender.dialled_in_vain():
+                if peer not in called:
+                    membership.unreachable(peer)
 
     async def _follow_addresses(self) -> None:
         """Tell the sender who is elsewhere than it was."""
@@ -382,12 +385,14 @@ class Node:
                 if event.key == SHUFFLE_ADDR_KEY and event.value is not None:
                     self.sender.peer_moved(event.node, event.value)
 
-    async def _keep_life(self, life: Life) -> None:
-        """Remember each incarnation that this life takes."""
+    async def _follow_own_lives(self) -> None:
+        """Have the sender, and the next process, outlive each incarnation that this one takes."""
         async with self.watch_members() as members:
             async for member in members:
                 if member.node == self.id:
-                    await anyio.to_thread.run_sync(life.note, member.incarnation)
+                    self.sender.outlive(member.incarnation)
+                    if self._life is not None:
+                        await anyio.to_thread.run_sync(self._life.note, member.incarnation)
 
     def _make_prober(self) -> Prober:
         return make_prober(self.id, self.config.shuffle, self._keyring, self._network)

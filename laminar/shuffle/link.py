@@ -67,6 +67,8 @@ class Link:
         self.connections = 0
         self.trouble = ""
         """Why the last attempt to connect failed, or the last connection ended."""
+        self.dials_in_vain = False
+        """Whether it tries to connect, and the last attempt led nowhere."""
         self.failure: LaminarError | None = None
         """Why the link gave up; it is of no use afterwards."""
         self.closed = False
@@ -201,7 +203,7 @@ class Link:
             restarted = isinstance(error, PeerRestartedError)
             self._note(PeerState.RESTARTED if restarted else PeerState.LOST, str(error))
         finally:
-            self.alive = False
+            self.alive = self.dials_in_vain = False
             self.closed = True
             self.session.detach()
             self._made_progress()
@@ -230,11 +232,13 @@ class Link:
                     return await self._dial()
             except (StreamError, ProtocolError, UnknownPeerError, TimeoutError) as error:
                 self.trouble = str(error) or "no answer"
+                self.dials_in_vain = not isinstance(error, UnknownPeerError)
             pause = self._pause_s(attempt)
             attempt += 1
             if anyio.current_time() + pause >= deadline:
                 if self.session.outstanding:
                     raise self._give_up()
+                self.dials_in_vain = False
                 await self._sleep_until_needed()
                 deadline = anyio.current_time() + self._config.reconnect_timeout_s
                 attempt = 0
@@ -277,6 +281,7 @@ class Link:
             raise
         self.connections += 1
         self.alive = True
+        self.dials_in_vain = False
         self._fruitless = 1 if self.session.advanced else self._fruitless + 1
         self._note(PeerState.CONNECTED, "")
         return stream, decoder

@@ -129,6 +129,14 @@ class ShuffleSender:
         if link is not None:
             link.follow(addr)
 
+    def outlive(self, incarnation: int) -> None:
+        """Begin sessions as a life newer than ``incarnation`` from now on.
+
+        A receiver that still holds one of a newer life, from before this process's clock went
+        back, would let in no other.
+        """
+        self._incarnation = max(self._incarnation, incarnation)
+
     async def send_to(self, peer: str, message: Sendable) -> None:
         """Send ``message`` to ``peer`` in order on its channel.
 
@@ -243,6 +251,10 @@ class ShuffleSender:
             for link in self._links.values()
             if link.vigil is not None
         }
+
+    def dialled_in_vain(self) -> list[NodeId]:
+        """Whom this sender tries to connect to, and could not when it last tried."""
+        return [link.session.peer for link in self._links.values() if link.dials_in_vain]
 
     def statistics(self) -> SenderStatistics:
         """A snapshot of all links."""

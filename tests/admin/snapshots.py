@@ -43,6 +43,7 @@ LINK = LinkStatistics(
 PEER = PeerStatistics(
     alive=False, silent_s=None, connections=31, duplicates=32, channels={"orders": RECEIVED}
 )
+CONNECTED = PeerStatistics(alive=True, silent_s=33.5, connections=34, duplicates=35, channels={})
 GOSSIP = GossipStatistics(
     rounds=41,
     members={MemberState.ALIVE: 2},
@@ -72,7 +73,7 @@ FULL = NodeStatistics(
     },
     sender=SenderStatistics({"b": LINK}, CertificateStatistics(61, 62, None)),
     receiver=ReceiverStatistics(
-        {"b": PEER}, {"version": 71}, 72, CertificateStatistics(73, 74, "")
+        {"b": PEER, "c": CONNECTED}, {"version": 71}, 72, CertificateStatistics(73, 74, "")
     ),
     discovery=DiscoveryStatistics(GOSSIP, SealStatistics(81, 82, 83, {}, {}), {"send": 84}),
 )

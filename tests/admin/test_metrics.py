@@ -25,60 +25,67 @@ def samples(snapshot, accept="text/plain"):
 
 
 TO_B = (("channel", "orders"), ("peer", "b"))
-B = (("peer", "b"),)
+B, C = (("peer", "b"),), (("peer", "c"),)
 
 
-@pytest.mark.parametrize(
-    ("name", "labels", "value"),
-    [
-        ("node_info", (("cluster", "prod"), ("node", "a"), ("version", "1.2.3")), 1),
-        ("node_uptime_seconds", (), 60.5),
-        ("members", (("state", "alive"),), 2),
-        ("members", (("state", "dead"),), 1),
-        ("members", (("state", "suspect"),), 0),
-        ("shuffle_sent_frames_total", TO_B, 1),
-        ("shuffle_sent_batches_total", TO_B, 2),
-        ("shuffle_sent_bytes_total", TO_B, 3),
-        ("shuffle_send_queued_bytes", TO_B, 4),
-        ("shuffle_send_queued_frames", TO_B, 5),
-        ("shuffle_send_credit_bytes", TO_B, 6),
-        ("shuffle_send_blocked_seconds_total", TO_B, 7.5),
-        ("shuffle_send_connected", B, 1),
-        ("shuffle_send_silence_seconds", B, 20.5),
-        ("shuffle_send_reconnects_total", B, 21),
-        ("shuffle_wire_sent_frames_total", B, 23),
-        ("shuffle_wire_sent_bytes_total", B, 24),
-        ("shuffle_received_frames_total", TO_B, 11),
-        ("shuffle_received_batches_total", TO_B, 12),
-        ("shuffle_received_bytes_total", TO_B, 13),
-        ("shuffle_receive_queued_bytes", TO_B, 14),
-        ("shuffle_receive_queued_frames", TO_B, 15),
-        ("shuffle_receive_credit_bytes", TO_B, 16),
-        ("shuffle_receive_connected", B, 0),
-        ("shuffle_receive_reconnects_total", B, 30),
-        ("shuffle_receive_duplicates_total", B, 32),
-        ("shuffle_drops_total", (("reason", "version"),), 71),
-        ("shuffle_accept_failures_total", (), 72),
-        ("tls_reloads_total", (("end", "sender"),), 61),
-        ("tls_reload_failures_total", (("end", "sender"),), 62),
-        ("tls_reloads_total", (("end", "receiver"),), 73),
-        ("tls_reload_failures_total", (("end", "receiver"),), 74),
-        ("gossip_rounds_total", (), 41),
-        ("gossip_sent_datagrams_total", (), 42),
-        ("gossip_sent_bytes_total", (), 43),
-        ("gossip_received_datagrams_total", (), 44),
-        ("gossip_received_bytes_total", (), 45),
-        ("gossip_suspicions_total", (), 46),
-        ("gossip_deaths_total", (), 47),
-        ("gossip_renewals_total", (), 48),
-        ("gossip_tick_lateness_seconds", (), 49.5),
-        ("gossip_health_score", (), 50),
-        ("gossip_drops_total", (("reason", "key"),), 51),
-        ("gossip_network_errors_total", (("call", "send"),), 84),
-    ],
-)
+VALUES = [
+    ("node_info", (("cluster", "prod"), ("node", "a"), ("version", "1.2.3")), 1),
+    ("node_uptime_seconds", (), 60.5),
+    ("members", (("state", "alive"),), 2),
+    ("members", (("state", "dead"),), 1),
+    ("members", (("state", "suspect"),), 0),
+    ("shuffle_sent_frames_total", TO_B, 1),
+    ("shuffle_sent_batches_total", TO_B, 2),
+    ("shuffle_sent_bytes_total", TO_B, 3),
+    ("shuffle_send_queued_bytes", TO_B, 4),
+    ("shuffle_send_queued_frames", TO_B, 5),
+    ("shuffle_send_credit_bytes", TO_B, 6),
+    ("shuffle_send_blocked_seconds_total", TO_B, 7.5),
+    ("shuffle_send_connected", B, 1),
+    ("shuffle_send_silence_seconds", B, 20.5),
+    ("shuffle_send_reconnects_total", B, 21),
+    ("shuffle_wire_sent_frames_total", B, 23),
+    ("shuffle_wire_sent_bytes_total", B, 24),
+    ("shuffle_received_frames_total", TO_B, 11),
+    ("shuffle_received_batches_total", TO_B, 12),
+    ("shuffle_received_bytes_total", TO_B, 13),
+    ("shuffle_receive_queued_bytes", TO_B, 14),
+    ("shuffle_receive_queued_frames", TO_B, 15),
+    ("shuffle_receive_credit_bytes", TO_B, 16),
+    ("shuffle_receive_connected", B, 0),
+    ("shuffle_receive_silence_seconds", C, 33.5),
+    ("shuffle_receive_reconnects_total", B, 30),
+    ("shuffle_receive_duplicates_total", B, 32),
+    ("shuffle_drops_total", (("reason", "version"),), 71),
+    ("shuffle_accept_failures_total", (), 72),
+    ("tls_reloads_total", (("end", "sender"),), 61),
+    ("tls_reload_failures_total", (("end", "sender"),), 62),
+    ("tls_reloads_total", (("end", "receiver"),), 73),
+    ("tls_reload_failures_total", (("end", "receiver"),), 74),
+    ("gossip_rounds_total", (), 41),
+    ("gossip_sent_datagrams_total", (), 42),
+    ("gossip_sent_bytes_total", (), 43),
+    ("gossip_received_datagrams_total", (), 44),
+    ("gossip_received_bytes_total", (), 45),
+    ("gossip_unanswered_total", (), 52),
+    ("gossip_suspicions_total", (), 46),
+    ("gossip_refutations_total", (), 53),
+    ("gossip_deaths_total", (), 47),
+    ("gossip_renewals_total", (), 48),
+    ("gossip_tick_lateness_seconds", (), 49.5),
+    ("gossip_health_score", (), 50),
+    ("gossip_drops_total", (("reason", "key"),), 51),
+    ("gossip_network_errors_total", (("call", "send"),), 84),
+]
+
+
+@pytest.mark.parametrize(("name", "labels", "value"), VALUES)
 def test_each_number_is_under_its_name(name, labels, value):
     assert samples(FULL)[f"laminar_{name}", *labels] == value
+
+
+def test_each_number_there_is_was_looked_at():
+    assert {f"laminar_{name}" for name, *_ in VALUES} == {metric.name for metric in METRICS}
 
 
 def test_both_formats_say_the_same():

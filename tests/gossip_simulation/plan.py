@@ -3,7 +3,7 @@
 from random import Random
 
 from laminar.config import DatagramConfig, GossipConfig
-from laminar.testing.datagrams import DatagramFaults
+from laminar.testing.datagrams import FAULTS, DatagramFaults
 from laminar.testing.gossip import GossipWorld
 from tests.gossip_simulation.ledger import Ledger
 
@@ -33,6 +33,10 @@ KEYS = ("shuffle:addr", "k0", "k1", "k2", "k3")
 MORTAL = "mortal"
 SEEDS = ("10.0.0.1:1", "10.0.0.1:2")
 """Where the first two always are."""
+
+
+STRIKES = (*FAULTS, "crash", "restart", "old_clock", "pause", "leave", "double", "taken")
+"""All that goes wrong: with datagrams, and with nodes."""
 
 
 class Plan:
@@ -74,7 +78,7 @@ class Plan:
 
     @property
     def struck(self):
-        """Which faults really struck, and how often."""
+        """Which of ``STRIKES`` really did, and how often."""
         lives = {
             "restart": self.restarts,
             "old_clock": self.old_clocks,
@@ -232,14 +236,15 @@ class Plan:
             addr = SEEDS[index]
         if addr in self.world.nodes:
             self._end(self.world.nodes[addr])
-        before = any(life[0] == name for life in self.ledger.lives)
+        before = max((life[1] for life in self.ledger.lives if life[0] == name), default=0)
         offset = 0.0
         if before:
             self.restarts += name not in self.running
             offset = self.rng.choice([0.0, -3600.0]) + self.rng.random()
-            self.old_clocks += offset < 0
         addr = addr or f"10.0.1.{index}:{len(self.ledger.lives)}"
-        self.running[name] = self.world.start(name, seeds=SEEDS, addr=addr, wall_offset_s=offset)
+        node = self.world.start(name, seeds=SEEDS, addr=addr, wall_offset_s=offset)
+        self.old_clocks += name not in self.running and node.core.incarnation < before
+        self.running[name] = node
 
     def _end(self, node):
         if node.running:

@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from laminar.testing.datagrams import FAULTS
-from tests.gossip_simulation.plan import Plan
+from tests.gossip_simulation.plan import STRIKES, Plan
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +37,7 @@ def test_every_fault_struck():
     """Of the seeds above; of a few, if this runs alone."""
     if not struck:
         test_bad_days_end_well(0)
-    lives = {"crash", "restart", "old_clock", "pause", "leave", "double", "taken"}
-    assert {fault: struck[fault] for fault in {*FAULTS, *lives} if struck[fault] < 10} == {}
+    assert {fault: struck[fault] for fault in STRIKES if struck[fault] < 10} == {}
 
 
 def test_the_same_seed_is_the_same_day():

@@ -1,20 +1,28 @@
 """Hosts on one machine: network namespaces joined by a bridge, to be cut and joined again.
 
 All of it, the bridge included, lives in namespaces that were made for the purpose: the machine's
-own interfaces, routes and filters are neither used nor touched. It takes root and ``ip``.
+own interfaces, routes and filters are neither used nor touched. It takes ``ip``, and root or a
+kernel that lets everybody make namespaces of their own.
 """
 
 import itertools
 import os
 import shutil
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import pytest
 
 NETWORK = "10.77.0"
 NOWHERE = "02:00:00:00:00:00"
 """A hardware address that nobody has: a switch carries what goes there, and it ends there."""
+
+ROOTLESS = ("unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c")
+"""What to put in front of a script that may make hosts although the user may not."""
+HOLD = "mount -t tmpfs none /run && echo held && exec cat"
+"""Keeps namespaces, with room for the names of more of them, until its input ends."""
 
 _numbers = itertools.count(1)
 
@@ -32,8 +40,12 @@ class Lan:
             subprocess.run([*lan.inside("a"), "ping", "-c1", lan.ip("b")])
     """
 
-    def __init__(self, *hosts: str) -> None:
+    def __init__(self, *hosts: str, rootless: bool | None = None) -> None:
+        """``rootless``: as a user who is nobody; where root is not needed that is the way."""
         self._hosts = hosts
+        self._rootless = _way.rootless if rootless is None else rootless
+        self._enter: list[str] = []
+        """What to put in front of a command to have it run where the hosts can be made."""
         self.prefix = f"laminar-{os.getpid()}-{next(_numbers)}"
         self._ips: dict[str, str] = {}
         self._free = map(f"{NETWORK}.{{}}".format, itertools.count(1))
@@ -41,6 +53,8 @@ class Lan:
 
     def __enter__(self):
         with self._stack as stack:  # whatever was made goes again if the rest cannot be
+            if self._rootless:
+                self._enter = stack.enter_context(_held())
             self._add_namespace("switch")
             self._ip("switch", "link", "add", "br0", "type", "bridge")
             self._ip("switch", "link", "set", "dev", "br0", "up")
@@ -61,7 +75,11 @@ class Lan:
 
     def inside(self, host: str) -> list[str]:
         """What to put in front of a command to have it run on ``host``."""
-        return ["ip", "netns", "exec", self._namespace(host)]
+        return [*self._enter, "ip", "netns", "exec", self._namespace(host)]
+
+    def namespaces(self) -> str:
+        """Those that there are, one in a line."""
+        return _run(*self._enter, "ip", "netns")
 
     def unplug(self, host: str) -> None:
         """Pull the cable of ``host`` out of the switch."""
@@ -92,8 +110,8 @@ class Lan:
 
     def _add_namespace(self, host: str) -> None:
         name = self._namespace(host)
-        _run("ip", "netns", "add", name)
-        self._stack.callback(_run, "ip", "netns", "delete", name)
+        _run(*self._enter, "ip", "netns", "add", name)
+        self._stack.callback(_run, *self._enter, "ip", "netns", "delete", name)
 
     def _join(self, host: str) -> None:
         cable = ("link", "add", "dev", "eth0", "type", "veth", "peer", "name", host)
@@ -108,25 +126,49 @@ class Lan:
         self._ip(host, "addr", "add", f"{self._ips[host]}/24", "dev", "eth0")
 
     def _ip(self, host: str, *what: str) -> None:
-        _run("ip", "-netns", self._namespace(host), *what)
+        _run(*self._enter, "ip", "-netns", self._namespace(host), *what)
 
 
-def _run(*command: str) -> None:
+@contextmanager
+def _held() -> Iterator[list[str]]:
+    """Namespaces in which the user counts as root; how to get into them."""
+    pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*ROOTLESS, HOLD], text=True, **pipe) as holder:
+        if holder.stdout.readline() != "held\n":
+            raise LanError(f"{' '.join(ROOTLESS[:3])}: {holder.communicate()[1].strip()}")
+        into = ("--user", "--mount", "--net", "--preserve-credentials", f"--target={holder.pid}")
+        yield ["nsenter", *into]
+        holder.communicate()
+
+
+def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     if done.returncode != 0:
         raise LanError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
 
 
-def _why_not() -> str:
-    """Why there can be no :class:`Lan` here; empty if there can."""
-    if shutil.which("ip") is None:
-        return "no `ip` on the path (Debian: apt-get install iproute2)"
-    try:
-        with Lan("probe"):
-            return ""
-    except LanError as error:
-        return f"{error} (it takes root)"
+class _Way(NamedTuple):
+    """How hosts can be made here."""
+
+    rootless: bool
+    why_not: str
+    """Empty if they can."""
 
 
-_REASON = _why_not()
-missing = pytest.mark.skipif(bool(_REASON), reason=f"NOT TESTED ON REAL HOSTS: {_REASON}")
+def _find_way() -> _Way:
+    for command, package in {"ip": "iproute2", "unshare": "util-linux"}.items():
+        if shutil.which(command) is None:
+            return _Way(False, f"no `{command}` on the path (Debian: apt-get install {package})")
+    refused = []
+    for rootless in (False, True):
+        try:
+            with Lan("probe", rootless=rootless):
+                return _Way(rootless, "")
+        except LanError as error:
+            refused.append(str(error))
+    return _Way(False, f"as root: {refused[0]}; as anybody: {refused[1]}")
+
+
+_way = _find_way()
+missing = pytest.mark.skipif(bool(_way.why_not), reason=f"NOT TESTED ON REAL HOSTS: {_way.why_not}")

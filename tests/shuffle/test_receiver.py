@@ -12,7 +12,14 @@ from anyio.lowlevel import checkpoint
 
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
 from laminar.cluster.memory import InMemoryKv
-from laminar.errors import ClosedError, ConfigError, PeerLostError, PeerRestartedError, StreamError
+from laminar.errors import (
+    ClosedError,
+    ConfigError,
+    HandshakeRefusedError,
+    PeerLostError,
+    PeerRestartedError,
+    StreamError,
+)
 from laminar.model import CheckpointBarrier, CheckpointId
 from laminar.shuffle.frames import Kind, encode_frame, encode_preface
 from laminar.shuffle.messages import Barrier, Close, Data, End, SchemaChanged, Watermark
@@ -369,6 +376,24 @@ async def test_a_new_life_of_a_peer_is_told_once_behind_what_the_old_one_sent():
         assert receiver.statistics().drops == {"incarnation": 1}
         assert receiver.drain_available() == []
         new.stream.close()
+
+
+@limited
+async def test_a_sender_whose_clock_went_back_is_let_in_once_it_knows_its_last_life():
+    async with ShuffleReceiver.bind("b", config=QUICK) as receiver:
+        last = await Raw.greeted(receiver.local_addr, "a", incarnation=2_000)
+        async with ShuffleSender("a", config=QUICK, incarnation=1_000) as sender:
+            sender.register_peer("b", receiver.local_addr)
+            with pytest.raises(HandshakeRefusedError, match="a newer life of a"):
+                await sender.send_to("b", Data(numbered(0, 1)))
+                await sender.flush()
+            sender.outlive(2_000)
+            sender.outlive(1_500)
+            await sender.send_to("b", Data(numbered(1, 1)))
+            with pytest.raises(PeerRestartedError):
+                await receiver.recv()
+            assert rows_of((await receiver.recv())[1].batch) == [1]
+        last.stream.close()
 
 
 @limited

@@ -1146,3 +1146,17 @@ async def test_a_receiver_that_leaves_after_the_last_row_is_no_loss():
                         await sender.send_to("b", Data(numbered(start, 100)))
                     await sender.send_to("b", End())
             await sender.flush()
+
+
+@limited
+async def test_who_is_dialled_in_vain_is_told_until_somebody_answers():
+    addr = free_addr()
+    async with ShuffleSender("a", config=QUICK) as sender:
+        for peer in ("b", "idle"):
+            sender.register_peer(peer, addr)
+        assert sender.dialled_in_vain() == []
+        await sender.send_to("b", Data(numbered(0, 1)))
+        await eventually(lambda: sender.dialled_in_vain() == ["b"])
+        async with ShuffleReceiver.bind("b", addr, config=QUICK) as receiver:
+            await receiver.recv()
+            assert sender.dialled_in_vain() == []

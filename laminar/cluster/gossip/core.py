@@ -368,6 +368,8 @@ class GossipCore:
             incomplete = view.take(delta, now, listened)
             if incomplete is not None:
                 answer.miss(incomplete)
+            if self._own.never_made(delta):
+                self._renew(rng)
         self._compare(sender, message, answer, listened, rng)
         if message.kind is Kind.PUSH and self._suspicion.asking.extra_intervals == 0:
             self._note_known(message)
@@ -461,24 +463,15 @@ class GossipCore:
         if first.node != sender:
             raise ProtocolError("sender", f"{sender} speaks as {first.node}")
         mine = first.node == self.node and first.incarnation == self.incarnation
-        if mine and not self._is_foreign(first):
+        if mine and not self._own.never_said(first):
             raise ProtocolError("echo", "this node's own words")
-
-    def _is_foreign(self, digest: Digest) -> bool:
-        """Whether what is said of this life of this node was never said by it."""
-        own = self._own.digest
-        return digest.incarnation == own.incarnation and (
-            digest.heartbeat > own.heartbeat
-            or digest.priority_max > own.priority_max
-            or digest.bulk_max > own.bulk_max
-        )
 
     def _hear_of_self(self, digest: Digest, teller: NodeId, now: float, rng: Random) -> None:
         own = self._own
         if digest.incarnation < own.incarnation:
             return
         if digest.incarnation == own.incarnation:
-            if self._is_foreign(digest):
+            if self._own.never_said(digest):
                 self._renew(rng)
             elif digest.priority_max == own.priority.max_version:
                 self._hear_farewell(teller)

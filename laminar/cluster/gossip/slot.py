@@ -8,7 +8,7 @@ from typing import Final
 from laminar.cluster.gossip.lane import Lane
 from laminar.cluster.gossip.liveness import Liveness
 from laminar.cluster.gossip.member import Member, MemberState
-from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest
+from laminar.cluster.gossip.messages import BULK, PRIORITY, Digest, LaneDelta
 from laminar.model import Incarnation, NodeId
 
 RESERVED_PREFIX: Final = "gossip:"
@@ -125,3 +125,20 @@ class Slot:
     @property
     def member(self) -> Member:
         return Member(self.node, self.incarnation, self.state, self.addr)
+
+    # -- what others say of this slot, told to its owner ------------------------------------------
+
+    def never_said(self, digest: Digest) -> bool:
+        """Whether this life is said to have got further than it has."""
+        own = self.digest
+        return digest.incarnation == own.incarnation and (
+            digest.heartbeat > own.heartbeat
+            or digest.priority_max > own.priority_max
+            or digest.bulk_max > own.bulk_max
+        )
+
+    def never_made(self, delta: LaneDelta) -> bool:
+        """Whether this life is said to have changed what it has not."""
+        return (delta.node, delta.incarnation) == (self.node, self.incarnation) and (
+            delta.end > self.lane(delta.lane).max_version
+        )

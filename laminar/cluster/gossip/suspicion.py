@@ -122,6 +122,7 @@ class Suspicion:
         listened = self._lateness.listened(now)
         slot.reached_until = listened + self._config.direct_evidence_s
         slot.unreached_until = -1.0
+        slot.liveness.spoke(listened)
         self._clear(slot)
         self.asking.drop(slot.node)
         if slot.state in (MemberState.JOINING, MemberState.SUSPECT, MemberState.DEAD):

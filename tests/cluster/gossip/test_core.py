@@ -232,6 +232,20 @@ def test_a_stranger_gets_little_until_its_address_has_answered():
     assert len(answers) == node.config.delta_datagrams_max
 
 
+def test_a_stranger_that_asks_again_and_again_gets_no_more_for_each():
+    node, peer = Node(), Peer()
+    for number in range(50):
+        node.core.write(f"k{number}", "x" * 300, NOW)
+    received = sent = 0
+    for size in (0, 100, 200, 400) * 10:
+        asked = peer.say(Kind.SYN, Digest(NodeId("n"), WALL_NS, 0, 0, 0, 0, 0), size=size)
+        received += len(asked)
+        answers = [out for out in node.hear(peer, asked) if out.addr == peer.addr]
+        sent += sum(len(answer.datagram) for answer in answers)
+        assert sent <= DATAGRAMS.amplification_max * received
+    assert sent > received
+
+
 @pytest.mark.parametrize("kind", [Kind.ACK, Kind.DELTA])
 def test_what_ends_an_exchange_is_not_answered(kind):
     node, peer = Node(), Peer()
@@ -286,6 +300,41 @@ def test_a_key_is_in_one_lane_of_a_slot():
     assert node.core.read("p", "k", NOW) == node.core.scan("", NOW)["p"]["k"] == "bulk"
 
 
+def test_tombstones_are_dropped_by_the_owner_and_by_copies_when_they_are_old():
+    node, peer = Node(GossipConfig(interval_s=1.0, tombstone_s=30.0)), Peer()
+    for number in range(5):
+        node.core.write(f"k{number}", "v", node.now)
+        node.core.delete(f"k{number}", node.now)
+    gone = [Item(f"k{number}", number + 1, None) for number in range(5)]
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", 0, 5, *gone)]))
+    lanes = [node.core._own.bulk, node.core._view.slots["p"].bulk]
+    assert [lane.tombstones for lane in lanes] == [5, 5]
+    for _ in range(35):
+        node.hear(peer, peer.say(Kind.SYN))
+        node.tick()
+    assert [(len(lane), lane.gc_version) for lane in lanes] == [(0, 10), (0, 5)]
+
+
+def test_a_copy_holds_only_so_many_tombstones():
+    node, peer = Node(GossipConfig(tombstones_max=4)), Peer()
+    node.hear(peer, peer.say(Kind.SYN))
+    for number in range(50):
+        item = Item(f"k{number}", number + 1, None)
+        node.hear(peer, peer.say(Kind.DELTA, deltas=[delta_of("p", number, number + 1, item)]))
+    lane = node.core._view.slots["p"].bulk
+    assert (lane.tombstones, lane.gc_version, lane.max_version) == (4, 46, 50)
+
+
+def test_only_so_many_of_the_forgotten_are_remembered():
+    node = Node(GossipConfig(interval_s=1.0, forget_s=1.0, graves_max=3))
+    for number in range(10):
+        peer = Peer(f"x{number}")
+        node.hear(peer, peer.say(Kind.SYN))
+        while len(node.core.members()) > 1:
+            node.tick()
+    assert list(node.core._view.graves) == ["x7", "x8", "x9"]
+
+
 def test_farewells_are_counted_once_there_is_one_and_up_to_a_limit():
     node = Node(GossipConfig(nodes_max=3))
 
@@ -311,6 +360,22 @@ def test_nobody_else_changes_a_nodes_own_keys():
     node.hear(peer, peer.say(Kind.DELTA, deltas=[lie]))
     assert node.core.read("n", "k", NOW) == "1"
     assert node.drops == {"unknown": 1}
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_node_outbids_a_change_that_it_never_made(lane):
+    """Who believes in it tells it back, instead of a digest."""
+    node, peer = Node(), Peer()
+    node.core.write("k", "1", NOW)
+    known = delta_of("n", 0, 1, Item("k", 1, "1"), lane=lane)
+    old = delta_of("n", 1, 2, Item("k", 2, "forged"), lane=lane, incarnation=WALL_NS - 1)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[known, old]))
+    assert node.core.incarnation == WALL_NS
+    forged = delta_of("n", 1, 2, Item("k", 2, "forged"), lane=lane)
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[forged]))
+    assert node.core.incarnation > WALL_NS
+    assert node.core.statistics().renewals == 1
+    assert node.core.read("n", "k", NOW) == "1"
 
 
 @pytest.mark.parametrize(
@@ -488,3 +553,6 @@ def test_who_says_goodbye_is_gone_with_its_keys():
     assert node.core.scan("", NOW) == {}
     node.hear(peer, peer.say(Kind.SYN))
     assert node.state("p") is MemberState.LEFT
+    late = delta_of("p", 1, 2, Item("l", 2, "v"))
+    node.hear(peer, peer.say(Kind.DELTA, deltas=[late]))
+    assert not [event for event in node.core.take_events() if isinstance(event, KvEvent)]

@@ -4,6 +4,7 @@ import pytest
 
 from laminar.cluster.gossip.asking import IN_VAIN_MIN, REPEATS
 from laminar.cluster.gossip.core import FAREWELL_ROUNDS
+from laminar.cluster.gossip.liveness import Lateness
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.gossip.messages import Beats, Digest, Hint, Item, Kind
 from laminar.cluster.gossip.slot import ADDR_KEY
@@ -424,3 +425,96 @@ def test_a_digest_of_a_dead_node_is_not_passed_on():
     rumour = Digest("p", WALL_NS, 0, 0, 0, 0, 0)
     (answer,) = node.hear(other, other.say(Kind.SYN, rumour, beats=Beats(0, b"", bytes(8))))
     assert {digest.node for digest in other.hear(answer.datagram)[1].digests} == {"n"}
+
+
+# -- whose fault a silence is --------------------------------------------------------------------
+
+
+def seconds_until(node, name, state, each=lambda: None, limit_s=200):
+    """How long it takes until ``name`` is in that state."""
+    began = node.now
+    while node.state(name) is not state:
+        each()
+        run(node, 0.1)
+        assert node.now < began + limit_s
+    return node.now - began
+
+
+def silent_peer(node, asked):
+    """One that was alive until now; whether it can be asked shows what judges it."""
+    if asked:
+        peer = Known(node)
+        settle(node, peer)
+        return peer
+    peer = Peer()
+    for _ in range(10):
+        node.hear(peer, peer.say(Kind.SYN))
+        run(node, 1.0)
+    node.hear(peer, peer.say(Kind.SYN))
+    assert node.state("p") is MemberState.ALIVE
+    return peer
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "unasked"])
+def test_who_is_late_itself_has_more_patience_with_everybody(monkeypatch, asked):
+    took = {}
+    for stretch in (1.0, 4.0):
+        monkeypatch.setattr(Lateness, "stretch", stretch)
+        node = Node(CONFIG)
+        silent_peer(node, asked)
+        took[stretch] = [
+            seconds_until(node, "p", state) for state in (MemberState.SUSPECT, MemberState.DEAD)
+        ]
+    for calm, strained in zip(took[1.0], took[4.0], strict=True):
+        assert 3.0 * calm < strained < 5.0 * calm
+
+
+def test_a_newcomer_has_more_time_too_where_the_node_is_late(monkeypatch):
+    took = []
+    for stretch in (1.0, 4.0):
+        monkeypatch.setattr(Lateness, "stretch", stretch)
+        node, other = Node(CONFIG), Peer("q", "10.0.0.3:1")
+        node.hear(other, other.say(Kind.SYN, Peer().digest()))
+        assert node.state("p") is MemberState.JOINING
+        took.append(seconds_until(node, "p", MemberState.DEAD))
+    assert 3.0 * took[0] < took[1] < 5.0 * took[0]
+
+
+def test_a_node_whose_every_tick_is_late_becomes_patient():
+    """Nothing is set here: it is what comes of being late again and again."""
+    took = []
+    for late_s in (0.0, 0.8):
+        node = Node(CONFIG)
+        silent_peer(node, False)
+        began = node.now
+        while node.state("p") is not MemberState.SUSPECT:
+            node.now = node.core.due + late_s
+            node.core.on_tick(node.now, node.rng)
+            assert node.now < began + 500
+        took.append(node.core.lateness.listened(node.now) - began)
+        assert node.core.statistics().health_score == (Lateness.SCORE_MAX if late_s else 0)
+    assert took[1] > 3 * took[0]
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "unasked"])
+def test_who_is_reached_otherwise_is_not_suspected_whatever_the_gossip_says(asked):
+    node = Node(CONFIG)
+    silent_peer(node, asked)
+    for _ in range(20):
+        node.core.reachable("p", node.now)
+        run(node, CONFIG.direct_evidence_s - 0.5)
+        assert node.state("p") is MemberState.ALIVE
+    assert node.core.statistics().suspicions == 0
+    assert seconds_until(node, "p", MemberState.SUSPECT) < 10.0
+
+
+def test_who_never_was_regular_is_suspect_in_the_end():
+    """Or else one long silence after another would buy a longer one."""
+    node, peer = Node(CONFIG), Peer()
+    for turn in range(40):
+        node.hear(peer, peer.say(Kind.SYN))
+        run(node, 15.0 if turn % 2 else 1.0)
+    node.hear(peer, peer.say(Kind.SYN))
+    longest = CONFIG.silence_intervals_max * node.core._view.expected_s
+    took = seconds_until(node, "p", MemberState.SUSPECT)
+    assert longest < took < longest + 2.0
