@@ -61,8 +61,9 @@ async def _examine(arguments: argparse.Namespace) -> int:
         overrides.setdefault("seeds", [statistics["addr"]])
         overrides.setdefault("shuffle.cluster", statistics["cluster"])
         verdicts += told_by(statistics)
-    config = await _settings(arguments, overrides)
-    findings = await Doctor(config, timeout_s=arguments.timeout).examine()
+    member = doctor_id()
+    config = await _settings(arguments, {"node": member, **overrides})
+    findings = await Doctor(config, member=member, timeout_s=arguments.timeout).examine()
     verdicts += diagnose(findings)
     wrong = sum(verdict.level is Level.WRONG for verdict in verdicts)
     if arguments.json:
@@ -73,10 +74,8 @@ async def _examine(arguments: argparse.Namespace) -> int:
 
 
 async def _settings(arguments: argparse.Namespace, overrides: dict[str, object]) -> NodeConfig:
-    """The doctor's own: an id of its own, and a port too unless one is given."""
-    config = read_config(
-        arguments.config, environ=os.environ, overrides={"node": doctor_id(), **overrides}
-    )
+    """The doctor's own: a port too, unless one is given."""
+    config = read_config(arguments.config, environ=os.environ, overrides=overrides)
     config = replace(config, admin=None, state_file=None)
     if not (config.seeds or config.peers or config.etcd):
         raise ConfigError("whom to examine? Give --seed HOST:PORT, --config FILE or --admin")
@@ -142,7 +141,11 @@ def _refused(
 def lines(findings: Findings, verdicts: Sequence[Verdict]) -> list[str]:
     """The verdicts, for people."""
     keys = "with keys" if findings.keyed else "without keys"
-    out = [f"{findings.node} at {findings.addr}, cluster {findings.cluster!r}, {keys}"]
+    ports = "TCP and UDP" if findings.gossips else "TCP"
+    head = f"{findings.node} at {findings.addr} ({ports}), cluster {findings.cluster!r}, {keys}"
+    if findings.gossips and findings.member != findings.node:
+        head += f"; in the gossip it is {findings.member}"
+    out = [head]
     for about, group in groupby(verdicts, key=lambda verdict: verdict.about):
         out += ["", printable(about)]
         for verdict in group:
@@ -158,6 +161,7 @@ def json_object(findings: Findings, verdicts: Sequence[Verdict]) -> dict[str, An
     """What ``--json`` prints."""
     return {
         "node": findings.node,
+        "member": findings.member,
         "addr": findings.addr,
         "cluster": findings.cluster,
         "version": findings.version,

@@ -75,7 +75,10 @@ def diagnose(findings: Findings) -> list[Verdict]:
     """All verdicts, in the order in which to read them."""
     verdicts: list[Verdict] = []
     if findings.has_taken_id:
-        text = f"another node has the id {findings.node!r}, so nothing was asked over UDP"
+        text = (
+            f"a node that runs has the id {findings.node!r}; the two cannot connect to each other, "
+            "and a second node of that id would stop it"
+        )
         verdicts.append(Verdict("here", "id", Level.WRONG, text, "take another --id"))
     for seed in findings.seeds:
         verdicts += _seed(seed, findings)
@@ -98,7 +101,7 @@ def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
         return
     yield Verdict(about, "name", Level.OK, " and ".join(seed.addrs))
     yield from _tcp(about, "TCP", seed.probe)
-    if findings.gossips and not findings.has_taken_id:
+    if findings.gossips:
         yield _seed_udp(about, seed)
         if seed.answered_by is not None and findings.misses(seed.answered_by):
             yield Verdict(
@@ -172,9 +175,10 @@ def _member(member: MemberFindings, findings: Findings) -> Iterator[Verdict]:
             "it has published no shuffle:addr: nobody can send rows to it",
             "it may be about to start or to stop, or take part in the gossip only",
         )
-    else:
+    elif not findings.is_own(member):
         yield from _tcp(about, f"TCP there ({member.data_addr})", member.probe)
-    yield from _back(about, member.answer, findings)
+    if not findings.is_own(member):
+        yield from _back(about, member.answer, findings)
     yield _udp(about, member)
     if member.clock_ahead_s is not None:
         yield _clock(about, *member.clock_ahead_s)
@@ -269,10 +273,12 @@ def _here(findings: Findings) -> Iterator[Verdict]:
             text = f"{count} from {source} refused: {what}"
             yield Verdict("here", "datagrams", Level.WRONG, text, advice)
     for reason, count in sorted(findings.connections_refused.items()):
+        if reason == "identity" and findings.has_taken_id:
+            continue
         advice = HANDSHAKE.get(reason, "look at who connects")
         text = f"{count} refused: {reason}"
         yield Verdict("here", "connections", Level.WRONG, text, advice)
-    if findings.gossips and not findings.members and not findings.has_taken_id:
+    if findings.gossips and not findings.members:
         yield Verdict(
             "here",
             "members",

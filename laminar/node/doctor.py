@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import secrets
@@ -32,8 +31,9 @@ from laminar.node.consultation import (
     decode_answer,
     encode,
 )
-from laminar.node.findings import Findings, MemberFindings, SeedFindings, is_own_id
+from laminar.node.findings import Findings, MemberFindings, SeedFindings
 from laminar.node.keys import load_keyring
+from laminar.node.ports import at_port_of, open_at_one_port
 from laminar.node.probing import make_prober
 from laminar.node.wiretap import Wiretap
 from laminar.shuffle.reach import Probe, Reach
@@ -53,10 +53,10 @@ RESOLVE_TIMEOUT_S: Final = 3.0
 
 
 def doctor_id() -> NodeId:
-    """The id of a doctor in this process: ``doctor-<host>-<pid>``."""
+    """A fresh id, which no node has: ``doctor-<host>-<chance>``."""
     host = re.sub(r"[^0-9A-Za-z.-]", "-", platform.node()) or "host"
-    pid = os.getpid()
-    return node_id(f"{DOCTOR_PREFIX}{host[: NODE_ID_LENGTH_MAX // 2]}-{pid}")
+    chance = secrets.token_hex(4)
+    return node_id(f"{DOCTOR_PREFIX}{host[: NODE_ID_LENGTH_MAX // 2]}-{chance}")
 
 
 @dataclass(slots=True)
@@ -87,42 +87,45 @@ class _Progress:
 
 
 class Doctor:
-    """Examines the cluster that ``config`` is for, as a member of an id of its own.
+    """Examines the cluster that ``config`` is for, as a guest with an id of its own.
 
     It takes part in the gossip and lets itself be connected to, but publishes no
-    ``shuffle:addr``: nobody takes it for a node that rows can be sent to.
+    ``shuffle:addr``: nobody takes it for a node that rows can be sent to. Over TCP it introduces
+    itself as ``config.node``, which a certificate may name, by probes that end no session. So no
+    node is disturbed by it, not even one that has the id ``config.node`` itself.
     """
 
     def __init__(
         self,
         config: NodeConfig,
         *,
+        member: NodeId,
         timeout_s: float,
         network: Network | None = None,
         datagram_network: DatagramNetwork | None = None,
     ) -> None:
-        """``config.node`` is the doctor's id; see :func:`doctor_id`.
+        """``member`` is the doctor's id in the gossip, from :func:`doctor_id`.
 
         Raises :class:`~laminar.errors.ConfigError` when ``config`` names files that are not what
         they should be.
         """
-        self.id = node_id(config.node)
+        self._node = node_id(config.node)
+        self._member = member
         self._config = config
         self._timeout_s = timeout_s
         self._network = network
         self._keyring = load_keyring(config)
         self._tap = Wiretap(
             datagram_network or UdpNetwork(),
-            self.id,
+            member,
             config.shuffle.cluster,
             self._keyring,
             config.datagrams,
         )
-        self._prober = make_prober(self.id, config.shuffle, self._keyring, network)
+        self._prober = make_prober(self._node, config.shuffle, self._keyring, network)
         targets = (*config.seeds, *config.peers.values())
         self._progress = _Progress([_Seed(addr) for addr in dict.fromkeys(targets)])
         self._changed = anyio.Event()
-        self._agent: GossipAgent | None = None
 
     async def examine(self) -> Findings:
         """Look at everything, for ``timeout_s`` at most.
@@ -132,28 +135,38 @@ class Doctor:
         """
         began = anyio.current_time()
         async with AsyncExitStack() as stack:
-            receiver = await stack.enter_async_context(self._make_receiver())
+            receiver, agent = await open_at_one_port(
+                self._config.listen, stack, lambda _: self._open(stack)
+            )
             addr = self._config.advertise or receiver.local_addr
             await self._try_seeds()
-            if self._may_join():
-                self._agent = await stack.enter_async_context(self._make_agent())
+            if agent is not None:
                 async with anyio.create_task_group() as tasks:
                     with anyio.CancelScope(deadline=began + self._timeout_s):
-                        await self._look(self._agent, addr, tasks)
+                        await self._look(agent, addr, tasks)
                     tasks.cancel_scope.cancel()
-            return self._findings(addr, receiver, anyio.current_time() - began)
+            return self._findings(addr, receiver, agent, anyio.current_time() - began)
 
     # -- parts ------------------------------------------------------------------------------------
 
-    def _make_agent(self) -> GossipAgent:
+    async def _open(self, stack: AsyncExitStack) -> tuple[ShuffleReceiver, GossipAgent | None]:
+        """Listen over TCP, and over UDP if the nodes gossip."""
+        receiver = await stack.enter_async_context(self._make_receiver())
+        if self._config.peers:
+            return receiver, None
+        listen = at_port_of(self._config.listen, receiver.local_addr)
+        return receiver, await stack.enter_async_context(self._make_agent(listen))
+
+    def _make_agent(self, listen: str) -> GossipAgent:
         config = self._config
         return GossipAgent(
-            self.id,
-            config.listen,
+            self._member,
+            listen,
             seeds=config.seeds,
             advertise=config.advertise,
             cluster=config.shuffle.cluster,
             keyring=self._keyring,
+            guest=True,
             config=config.gossip,
             datagrams=config.datagrams,
             network=self._tap,
@@ -162,7 +175,7 @@ class Doctor:
     def _make_receiver(self) -> ShuffleReceiver:
         config = self._config
         return ShuffleReceiver.bind(
-            self.id,
+            self._node,
             config.listen,
             config=config.shuffle,
             keyring=self._keyring,
@@ -172,7 +185,7 @@ class Doctor:
     # -- looking ----------------------------------------------------------------------------------
 
     async def _try_seeds(self) -> None:
-        """Their names, then TCP, before the first datagram.
+        """Their names, then TCP.
 
         If they are to gossip too, half of the time is left: TCP may be blocked and UDP not.
         """
@@ -181,11 +194,6 @@ class Doctor:
             async with anyio.create_task_group() as tasks:
                 for seed in self._progress.seeds:
                     tasks.start_soon(self._try_seed, seed)
-
-    def _may_join(self) -> bool:
-        """Whether to gossip: a node of the doctor's id would be taken for restarted here."""
-        taken = any(is_own_id(seed.probe) for seed in self._progress.seeds)
-        return not (self._config.peers or taken)
 
     async def _look(self, agent: GossipAgent, addr: str, tasks: TaskGroup) -> None:
         """Return when there is nothing more to be seen."""
@@ -239,9 +247,10 @@ class Doctor:
         self._changed.set()
 
     async def _follow_answers(self, agent: GossipAgent) -> None:
-        async with agent.kv.watch(answer_key(self.id)) as events:
+        key = answer_key(self._member)
+        async with agent.kv.watch(key) as events:
             async for event in events:
-                if event.key == answer_key(self.id) and event.value:
+                if event.key == key and event.value:
                     self._take_answer(event)
                     self._changed.set()
 
@@ -262,7 +271,7 @@ class Doctor:
     def _patient(self, node: NodeId) -> _Patient | None:
         """Whom ``node`` is to the doctor; None if it is not examined."""
         patients = self._progress.patients
-        if node == self.id or node.startswith(DOCTOR_PREFIX):
+        if node == self._member or node.startswith(DOCTOR_PREFIX):
             return None
         if node not in patients and len(patients) < MEMBERS_MAX:
             patients[node] = _Patient()
@@ -304,8 +313,10 @@ class Doctor:
         probe = seed.probe
         return probe is not None and probe.reach is Reach.CONNECTED and probe.reason != "timeout"
 
-    def _findings(self, addr: str, receiver: ShuffleReceiver, seconds: float) -> Findings:
-        config, agent, progress = self._config, self._agent, self._progress
+    def _findings(
+        self, addr: str, receiver: ShuffleReceiver, agent: GossipAgent | None, seconds: float
+    ) -> Findings:
+        config, progress = self._config, self._progress
         members = {} if agent is None else self._examined(agent)
         known = (
             0
@@ -316,7 +327,8 @@ class Doctor:
             )
         )
         return Findings(
-            node=self.id,
+            node=self._node,
+            member=self._member,
             addr=addr,
             cluster=config.shuffle.cluster,
             version=laminar.__version__,

@@ -60,7 +60,9 @@ class Findings:
     """All that one examination brought to light."""
 
     node: NodeId
-    """The doctor's own id."""
+    """As whom the doctor introduced itself over TCP."""
+    member: NodeId
+    """Its id in the gossip, which is its own in any case."""
     addr: str
     """Where the others were to reach it."""
     cluster: str
@@ -80,8 +82,14 @@ class Findings:
 
     @property
     def has_taken_id(self) -> bool:
-        """Whether a seed has the doctor's own id, so that the doctor did not join."""
-        return any(is_own_id(seed.probe) for seed in self.seeds)
+        """Whether a node runs that has the id which the doctor was given."""
+        return any(is_own_id(seed.probe) for seed in self.seeds) or any(
+            self.is_own(member) and not member.state.gone for member in self.members
+        )
+
+    def is_own(self, member: MemberFindings) -> bool:
+        """Whether ``member`` has the id which the doctor was given."""
+        return member.node == self.node
 
     def misses(self, node: NodeId) -> bool:
         """Whether ``node`` is no member, as far as can be told: not all may have been examined."""

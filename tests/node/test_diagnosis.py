@@ -29,6 +29,7 @@ MEMBER = MemberFindings(
 )
 FINE = Findings(
     node=NodeId("doctor-x"),
+    member=NodeId("doctor-x"),
     addr="10.0.0.9:1",
     cluster="laminar",
     version="1.0",
