@@ -35,7 +35,12 @@ def test_ids_are_shown_and_never_keys(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
-    [("nonsense!", 0o600, "line 1"), ("", 0o600, "at least one"), ("", 0o644, "chmod 600")],
+    [
+        ("nonsense!", 0o600, "line 1"),
+        ("", 0o600, "no keyring: there is no key in it; `laminar keys new FILE` makes"),
+        ("# nothing\n", 0o600, "there is no key in it"),
+        ("", 0o644, "chmod 600"),
+    ],
 )
 def test_no_keyring_is_bad_usage(text, mode, said, tmp_path, capsys):
     path = tmp_path / "laminar.keys"
@@ -43,3 +48,9 @@ def test_no_keyring_is_bad_usage(text, mode, said, tmp_path, capsys):
     path.chmod(mode)
     assert main(["keys", "show", str(path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_folder_is_no_keyring(tmp_path, capsys):
+    assert main(["keys", "show", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told == f"laminar: {tmp_path} is no keyring: it is a folder; name a file in it\n"
