@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from laminar.cli.keys import _progress
 from laminar.cli.main import main
 from laminar.cluster import keyring_file
 from laminar.cluster.keyring import Keyring
@@ -54,3 +55,13 @@ def test_a_folder_is_no_keyring(tmp_path, capsys):
     assert main(["keys", "show", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert told == f"laminar: {tmp_path} is no keyring: it is a folder; name a file in it\n"
+
+
+def test_progress_names_those_who_are_waited_for():
+    step = {"members": 3, "installed": 3, "using": 1, "removed": 0, "lacking": {}}
+    line = "of 3 members 3 have the new key, 1 use it, 0 have removed the old ones"
+    assert _progress(step) == line
+    told = _progress({**step, "lacking": {"b": "it is on the way (alive)", "c": "no\x1b room"}})
+    assert told == f"{line}; waiting for b: it is on the way (alive), c: no\\x1b room"
+    many = _progress({**step, "lacking": {f"n{number}": "late" for number in range(11)}})
+    assert many.endswith("n9: late, and others")

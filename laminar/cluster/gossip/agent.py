@@ -302,6 +302,10 @@ class GossipAgent:
         """Which keys each node has, by their ids, as far as it has told; empty without keys."""
         return {} if self._keys is None else self._keys.reports
 
+    def key_change_waits_for(self) -> dict[NodeId, str]:
+        """Whom the change of keys that was begun here waits for, and why; empty without one."""
+        return {} if self._keys is None else self._keys.waits_for
+
     # -- tasks ------------------------------------------------------------------------------------
 
     async def _receive_loop(self, sock: DatagramSocket) -> None:

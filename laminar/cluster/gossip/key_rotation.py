@@ -244,6 +244,13 @@ class KeyRotation:
             lacking[self._node] = self._trouble or "it waits for others"
         return lacking
 
+    def waits_for(self, members: Mapping[NodeId, Member], now: float) -> dict[NodeId, str]:
+        """Whom the own order waits for, and why: those who lack it, or else this node itself."""
+        lacking = self.lacking(members)
+        if not lacking and self.order is not None and now < self._settled:
+            lacking[self._node] = "it has just joined and may not know all members yet"
+        return lacking
+
     def proceed(self, members: Mapping[NodeId, Member], now: float) -> bool:
         """Go on to the next stage of the own order, or end it, if all have taken this one.
 
