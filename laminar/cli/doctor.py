@@ -54,15 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
 async def _examine(arguments: argparse.Namespace) -> int:
     """Returns how many things are wrong."""
     overrides = node_settings(arguments)
+    member = doctor_id()
+    overrides.setdefault("node", member)
     verdicts: list[Verdict] = []
+    statistics: dict[str, Any] | None = None
     if arguments.admin is not None:
         async with AdminClient(arguments.admin) as client:
             statistics = await client.get("/statistics")
-        overrides.setdefault("seeds", [statistics["addr"]])
         overrides.setdefault("shuffle.cluster", statistics["cluster"])
         verdicts += told_by(statistics)
-    member = doctor_id()
-    config = await _settings(arguments, {"node": member, **overrides})
+    config = await _settings(arguments, overrides, statistics)
     findings = await Doctor(config, member=member, timeout_s=arguments.timeout).examine()
     verdicts += diagnose(findings)
     wrong = sum(verdict.level is Level.WRONG for verdict in verdicts)
@@ -73,14 +74,19 @@ async def _examine(arguments: argparse.Namespace) -> int:
     return wrong
 
 
-async def _settings(arguments: argparse.Namespace, overrides: dict[str, object]) -> NodeConfig:
-    """The doctor's own: a port too, unless one is given."""
+async def _settings(
+    arguments: argparse.Namespace,
+    overrides: dict[str, object],
+    statistics: Mapping[str, Any] | None,
+) -> NodeConfig:
+    """The doctor's own: a port too, unless one is given. ``statistics`` are those of a node."""
     config = read_config(arguments.config, environ=os.environ, overrides=overrides)
     config = replace(config, admin=None, state_file=None)
+    if statistics is not None and not (arguments.seed or config.peers or config.etcd):
+        seeds, peers = whom(statistics)
+        config = replace(config, seeds=seeds, peers=peers)
     if not (config.seeds or config.peers or config.etcd):
         raise ConfigError("whom to examine? Give --seed HOST:PORT, --config FILE or --admin")
-    if config.etcd is not None:
-        raise ConfigError("the doctor examines clusters that gossip, or have a list of peers")
     if arguments.listen is not None:
         return config
     host, _ = parse_addr(config.listen)
@@ -105,6 +111,16 @@ async def _host_towards(addrs: Sequence[str]) -> str | None:
         with suppress(StreamBrokenError):
             return await UdpNetwork().host_towards(addr)
     return None
+
+
+def whom(statistics: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The seeds, or the nodes, to examine: where a node is, or, if it does not gossip, all are."""
+    if statistics["discovery"] is not None:
+        return (statistics["addr"],), {}
+    members = statistics["members"].values()
+    addrs = {member["node"]: member["addr"] for member in members if member["state"] != "left"}
+    addrs[statistics["node"]] = statistics["addr"]
+    return (), {node: addr for node, addr in addrs.items() if addr}
 
 
 def told_by(statistics: Mapping[str, Any]) -> list[Verdict]:

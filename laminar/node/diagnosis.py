@@ -8,8 +8,9 @@ from enum import Enum
 from typing import Final
 
 from laminar.cluster.gossip.member import MemberState
+from laminar.errors import NAMED_MAX
 from laminar.node.consultation import Answer
-from laminar.node.findings import Findings, MemberFindings, SeedFindings
+from laminar.node.findings import EtcdFindings, Findings, MemberFindings, SeedFindings
 from laminar.shuffle.reach import Probe, Reach
 
 CLOCK_AHEAD_S_MAX: Final = 5.0
@@ -80,6 +81,8 @@ def diagnose(findings: Findings) -> list[Verdict]:
             "and a second node of that id would stop it"
         )
         verdicts.append(Verdict("here", "id", Level.WRONG, text, "take another --id"))
+    if findings.etcd is not None:
+        verdicts += _etcd(findings.etcd)
     for seed in findings.seeds:
         verdicts += _seed(seed, findings)
     for member in findings.members:
@@ -88,19 +91,50 @@ def diagnose(findings: Findings) -> list[Verdict]:
     return verdicts
 
 
+def _etcd(etcd: EtcdFindings) -> Iterator[Verdict]:
+    if etcd.error:
+        advice = "start etcd, correct etcd.endpoints, or see what lies between it and this machine"
+        yield Verdict("etcd", "answer", Level.WRONG, etcd.error, advice)
+        return
+    yield Verdict("etcd", "answer", Level.OK, " and ".join(etcd.endpoints))
+    where = f"below {etcd.prefix!r}"
+    if etcd.published:
+        names = sorted(etcd.published)
+        more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+        text = f"{', '.join(names[:NAMED_MAX])}{more} have published an address {where}"
+        yield Verdict("etcd", "nodes", Level.OK, text)
+    else:
+        yield Verdict(
+            "etcd",
+            "nodes",
+            Level.WRONG,
+            f"no node has published an address {where}",
+            "start some, and give all of a cluster the same etcd.prefix",
+        )
+
+
 def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
-    about = f"seed {seed.seed}"
+    about = f"seed {seed.seed}" if seed.expected is None else f"node {seed.expected}"
     if not seed.addrs:
         yield Verdict(
             about,
             "name",
             Level.WRONG,
-            "the name cannot be resolved",
+            f"{seed.seed} cannot be resolved",
             "correct the name, or this machine's DNS or /etc/hosts",
         )
         return
     yield Verdict(about, "name", Level.OK, " and ".join(seed.addrs))
     yield from _tcp(about, "TCP", seed.probe)
+    there = seed.probe.node if seed.probe is not None else None
+    if seed.expected is not None and there not in (None, seed.expected):
+        yield Verdict(
+            about,
+            "id",
+            Level.WRONG,
+            f"{there} listens there",
+            f"{seed.expected} may have died not long ago; or correct the address that it is given",
+        )
     if findings.gossips:
         yield _seed_udp(about, seed)
         if seed.answered_by is not None and findings.misses(seed.answered_by):
@@ -286,6 +320,10 @@ def _here(findings: Findings) -> Iterator[Verdict]:
             "no member was found",
             "see the seeds above" if findings.seeds else "give the address of any node as --seed",
         )
+    if not findings.gossips:
+        text = "whether others can connect to this node was not examined"
+        advice = "run the doctor on their machines, too"
+        yield Verdict("here", "TCP back", Level.NOTE, text, advice)
     if findings.others:
         text = f"{findings.others} more members were not examined"
         yield Verdict("here", "members", Level.NOTE, text)

@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -17,7 +17,14 @@ import laminar
 from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, KvEvent
-from laminar.errors import ProtocolError, StreamError
+from laminar.config import EtcdConfig
+from laminar.errors import (
+    ConfigError,
+    KvRefusedError,
+    KvUnavailableError,
+    ProtocolError,
+    StreamError,
+)
 from laminar.model import NODE_ID_LENGTH_MAX, NodeId, node_id
 from laminar.net.datagram import DatagramNetwork
 from laminar.net.stream import Network
@@ -31,10 +38,11 @@ from laminar.node.consultation import (
     decode_answer,
     encode,
 )
-from laminar.node.findings import Findings, MemberFindings, SeedFindings
+from laminar.node.findings import EtcdFindings, Findings, MemberFindings, SeedFindings
 from laminar.node.keys import load_keyring
 from laminar.node.ports import at_port_of, open_at_one_port
 from laminar.node.probing import make_prober
+from laminar.node.published import published
 from laminar.node.wiretap import Wiretap
 from laminar.shuffle.reach import Probe, Reach
 from laminar.shuffle.receiver import ShuffleReceiver
@@ -62,6 +70,8 @@ def doctor_id() -> NodeId:
 @dataclass(slots=True)
 class _Seed:
     addr: str
+    expected: NodeId | None = None
+    """Who should be there, if that is known."""
     addrs: tuple[str, ...] = ()
     probe: Probe | None = None
     sent: int = 0
@@ -84,6 +94,9 @@ class _Progress:
     newest_at: float = 0.0
     asked_at: float = 0.0
     nonce: str = ""
+    etcd: EtcdFindings | None = None
+    others: int = 0
+    """Nodes of etcd that are too many to be tried."""
 
 
 class Doctor:
@@ -123,8 +136,9 @@ class Doctor:
             config.datagrams,
         )
         self._prober = make_prober(self._node, config.shuffle, self._keyring, network)
-        targets = (*config.seeds, *config.peers.values())
-        self._progress = _Progress([_Seed(addr) for addr in dict.fromkeys(targets)])
+        self._gossips = not (config.peers or config.etcd)
+        named = [_Seed(addr, NodeId(node)) for node, addr in config.peers.items()]
+        self._progress = _Progress([*map(_Seed, dict.fromkeys(config.seeds)), *named])
         self._changed = anyio.Event()
 
     async def examine(self) -> Findings:
@@ -139,6 +153,8 @@ class Doctor:
                 self._config.listen, stack, lambda _: self._open(stack)
             )
             addr = self._config.advertise or receiver.local_addr
+            if self._config.etcd is not None:
+                await self._look_up(self._config.etcd)
             await self._try_seeds()
             if agent is not None:
                 async with anyio.create_task_group() as tasks:
@@ -152,7 +168,7 @@ class Doctor:
     async def _open(self, stack: AsyncExitStack) -> tuple[ShuffleReceiver, GossipAgent | None]:
         """Listen over TCP, and over UDP if the nodes gossip."""
         receiver = await stack.enter_async_context(self._make_receiver())
-        if self._config.peers:
+        if not self._gossips:
             return receiver, None
         listen = at_port_of(self._config.listen, receiver.local_addr)
         return receiver, await stack.enter_async_context(self._make_agent(listen))
@@ -184,6 +200,25 @@ class Doctor:
 
     # -- looking ----------------------------------------------------------------------------------
 
+    async def _look_up(self, config: EtcdConfig) -> None:
+        """Who has published an address in etcd: they are to be tried in the time that is left."""
+        request_s, most_s = self._timeout_s / 3, self._timeout_s / 2
+        found: dict[NodeId, str] = {}
+        error = ""
+        try:
+            with anyio.fail_after(most_s):  # there may be several requests
+                found = await published(
+                    replace(config, request_timeout_s=min(config.request_timeout_s, request_s))
+                )
+        except (KvUnavailableError, KvRefusedError, ProtocolError) as why:
+            error = str(why)
+        except TimeoutError:
+            error = f"etcd at {', '.join(config.endpoints)} has not told all in {most_s:g} s"
+        self._progress.etcd = EtcdFindings(config.endpoints, config.prefix, found, error)
+        named = [_Seed(addr, node) for node, addr in sorted(found.items())]
+        self._progress.seeds += named[:MEMBERS_MAX]
+        self._progress.others = len(named[MEMBERS_MAX:])
+
     async def _try_seeds(self) -> None:
         """Their names, then TCP.
 
@@ -192,8 +227,8 @@ class Doctor:
         most_s = self._timeout_s if self._config.peers else self._timeout_s / 2
         with anyio.move_on_after(most_s):
             async with anyio.create_task_group() as tasks:
-                for seed in self._progress.seeds:
-                    tasks.start_soon(self._try_seed, seed)
+                for addr in dict.fromkeys(seed.addr for seed in self._progress.seeds):
+                    tasks.start_soon(self._try_addr, addr)
 
     async def _look(self, agent: GossipAgent, addr: str, tasks: TaskGroup) -> None:
         """Return when there is nothing more to be seen."""
@@ -213,12 +248,17 @@ class Doctor:
         progress.newest_at = anyio.current_time()
         await agent.kv.write(ASK_KEY, encode(Ask(addr, progress.nonce)))
 
-    async def _try_seed(self, seed: _Seed) -> None:
-        """Its name, then TCP."""
-        with suppress(StreamError), anyio.move_on_after(RESOLVE_TIMEOUT_S):
-            seed.addrs = tuple(dict.fromkeys(await self._tap.resolve(seed.addr)))
-        if seed.addrs:
-            seed.probe = await self._prober.probe(seed.addr)
+    async def _try_addr(self, addr: str) -> None:
+        """Its name, then TCP: once, as of two probes at a time one is turned away."""
+        seeds = [seed for seed in self._progress.seeds if seed.addr == addr]
+        addrs: tuple[str, ...] = ()
+        with suppress(StreamError, ConfigError), anyio.move_on_after(RESOLVE_TIMEOUT_S):
+            addrs = tuple(dict.fromkeys(await self._tap.resolve(addr)))
+        for seed in seeds:
+            seed.addrs = addrs
+        probe = await self._prober.probe(addr) if addrs else None
+        for seed in seeds:
+            seed.probe = probe
 
     async def _greet(self, agent: GossipAgent) -> None:
         """Speak over UDP to everybody who has not answered yet."""
@@ -332,20 +372,21 @@ class Doctor:
             addr=addr,
             cluster=config.shuffle.cluster,
             version=laminar.__version__,
-            gossips=not config.peers,
+            gossips=self._gossips,
             keyed=self._keyring is not None,
             seeds=tuple(self._seed_findings(seed) for seed in progress.seeds),
             members=tuple(self._member_findings(member) for _, member in sorted(members.items())),
-            others=known - len(members),
+            others=known - len(members) + progress.others,
             datagrams_refused=dict(self._tap.refused),
             connections_refused=dict(receiver.statistics().drops),
             seconds=seconds,
+            etcd=progress.etcd,
         )
 
     def _seed_findings(self, seed: _Seed) -> SeedFindings:
         answers = [node for addr in seed.addrs if (node := self._tap.answered(addr)) is not None]
         by = answers[0] if answers else None
-        return SeedFindings(seed.addr, seed.addrs, seed.probe, seed.sent, by)
+        return SeedFindings(seed.addr, seed.addrs, seed.probe, seed.sent, by, seed.expected)
 
     def _member_findings(self, member: Member) -> MemberFindings:
         patient = self._progress.patients[member.node]

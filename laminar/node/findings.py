@@ -29,6 +29,20 @@ class SeedFindings:
     datagrams_sent: int
     answered_by: NodeId | None
     """Who answered over UDP."""
+    expected: NodeId | None = None
+    """Who should be there, if that was given, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdFindings:
+    """What came of asking etcd."""
+
+    endpoints: tuple[str, ...]
+    prefix: str
+    published: Mapping[NodeId, str]
+    """Where each node listens for data, as it says."""
+    error: str = ""
+    """Why etcd gave no answer, if it gave none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,8 @@ class Findings:
     connections_refused: Mapping[str, int]
     """By reason."""
     seconds: float
+    etcd: EtcdFindings | None = None
+    """What came of asking it, if the nodes find each other there."""
 
     @property
     def has_taken_id(self) -> bool:

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import anyio
 
-from laminar.errors import ProtocolError, StreamError, StreamUntrustedError
+from laminar.errors import ConfigError, ProtocolError, StreamError, StreamUntrustedError
 from laminar.model import NodeId, node_uri
 from laminar.net.stream import ByteStream, Network, receive_exactly
 from laminar.net.tls import certified
@@ -45,6 +45,8 @@ class Prober:
             return Probe(Reach.CONNECTED, error.reason, error.detail)
         except StreamError as error:
             return Probe(Reach.NOWHERE, "network", str(error))
+        except ConfigError as error:  # as somebody has published it
+            return Probe(Reach.NOWHERE, "address", str(error))
         with closing(stream):
             try:
                 with anyio.fail_after(self._timeout_s):

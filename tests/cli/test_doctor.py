@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from laminar.cli.doctor import json_object, lines, told_by
+from laminar.cli.doctor import json_object, lines, told_by, whom
 from laminar.node.diagnosis import Level, Verdict
 from laminar.node.findings import Findings
 
@@ -69,3 +69,15 @@ def test_what_a_node_says_itself():
 
 def test_a_node_that_does_not_gossip():
     assert len(told_by({**STATISTICS, "discovery": None})) == 2
+
+
+def test_whom_a_node_says_to_examine():
+    members = {
+        "a": {"node": "a", "state": "alive", "addr": None},
+        "b": {"node": "b", "state": "suspect", "addr": "b:1"},
+        "c": {"node": "c", "state": "left", "addr": "c:1"},
+        "d": {"node": "d", "state": "joining", "addr": None},
+    }
+    told = {"node": "a", "addr": "a:1", "members": members, "discovery": {}}
+    assert whom(told) == (("a:1",), {})
+    assert whom({**told, "discovery": None}) == ((), {"a": "a:1", "b": "b:1"})

@@ -1,17 +1,22 @@
 """The doctor among real nodes, on every event loop; and the nodes that answer it."""
 
+import secrets
+
 import anyio
 import pytest
 
-from laminar.config import DatagramConfig, ShuffleConfig
+from laminar.cluster.etcd import EtcdKv
+from laminar.cluster.kv import SHUFFLE_ADDR_KEY
+from laminar.config import DatagramConfig, EtcdConfig, ShuffleConfig
 from laminar.errors import StreamBrokenError
 from laminar.net.udp import UdpNetwork
 from laminar.node.config import NodeConfig
 from laminar.node.consultation import ASK_KEY, decode_ask
 from laminar.node.diagnosis import Level, diagnose
-from laminar.node.doctor import Doctor, doctor_id
+from laminar.node.doctor import MEMBERS_MAX, Doctor, doctor_id
 from laminar.node.node import Node
 from laminar.shuffle.reach import Reach
+from tests.etcd_server import EtcdServer, missing
 from tests.node.clusters import cluster, config_of
 from tests.wiring import eventually, free_addr, limited
 
@@ -273,3 +278,59 @@ async def test_doctors_that_are_gone_are_no_members():
             assert wrong(await examine(a.local_addr)) == {}
         for node in (a, b):
             await eventually(lambda node=node: sorted(node.members()) == ["a", "b"])
+
+
+# -- etcd -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    yield server
+    server.kill()
+
+
+async def examine_etcd(config, timeout_s=10.0):
+    doctor = Doctor(NodeConfig("d", etcd=config), member=doctor_id(), timeout_s=timeout_s)
+    return await doctor.examine()
+
+
+@missing
+@limited
+async def test_nodes_that_find_each_other_in_etcd(etcd):
+    config = EtcdConfig((etcd.endpoint,), prefix=f"/{secrets.token_hex(4)}")
+    async with Node(NodeConfig("a", etcd=config)) as a, EtcdKv("b", config) as b:
+        findings = await examine_etcd(config)
+        assert (wrong(findings), findings.gossips) == ({}, False)
+        assert findings.etcd.published == {"a": a.local_addr}
+        await b.write(SHUFFLE_ADDR_KEY, a.local_addr)
+        found = wrong(await examine_etcd(config))
+        assert {at: verdict.text for at, verdict in found.items()} == {
+            ("node b", "id"): "a listens there"
+        }
+        await b.write(SHUFFLE_ADDR_KEY, "nonsense")
+        assert set(wrong(await examine_etcd(config))) == {("node b", "name")}
+        assert (await a.kv.scan("")).keys() == {"a", "b"}
+    found = wrong(await examine_etcd(config))
+    assert set(found) == {("etcd", "nodes")}
+
+
+@limited
+async def test_no_etcd_answers():
+    endpoint = f"http://{free_addr()}"
+    findings = await examine_etcd(EtcdConfig((endpoint,)), timeout_s=0.3)
+    found = wrong(findings)
+    assert set(found) == {("etcd", "answer")}
+    assert endpoint in found["etcd", "answer"].text
+
+
+@limited
+async def test_of_many_nodes_in_etcd_some_are_tried(monkeypatch):
+    addrs = {f"n{number:02}": "nonsense" for number in range(MEMBERS_MAX + 3)}
+
+    async def published(config):
+        return addrs
+
+    monkeypatch.setattr("laminar.node.doctor.published", published)
+    findings = await examine_etcd(EtcdConfig())
+    assert (len(findings.seeds), findings.others) == (MEMBERS_MAX, 3)

@@ -77,6 +77,13 @@ async def test_nobody_is_there():
 
 
 @limited
+async def test_what_is_no_address():
+    probe = await prober().probe("nowhere in particular")
+    assert (probe.reach, probe.reason) == (Reach.NOWHERE, "address")
+    assert "nowhere in particular" in probe.detail
+
+
+@limited
 async def test_somebody_says_nothing():
     with silent_listener() as addr:
         probe = await prober(timeout_s=0.05).probe(addr)
