@@ -155,7 +155,7 @@ class Doctor:
             addr = self._config.advertise or receiver.local_addr
             if self._config.etcd is not None:
                 await self._look_up(self._config.etcd)
-            await self._try_seeds()
+            await self._try_seeds(began)
             if agent is not None:
                 async with anyio.create_task_group() as tasks:
                     with anyio.CancelScope(deadline=began + self._timeout_s):
@@ -202,7 +202,7 @@ class Doctor:
 
     async def _look_up(self, config: EtcdConfig) -> None:
         """Who has published an address in etcd: they are to be tried in the time that is left."""
-        request_s, most_s = self._timeout_s / 3, self._timeout_s / 2
+        request_s, most_s = self._timeout_s / 3, self._timeout_s
         found: dict[NodeId, str] = {}
         error = ""
         try:
@@ -219,13 +219,13 @@ class Doctor:
         self._progress.seeds += named[:MEMBERS_MAX]
         self._progress.others = len(named[MEMBERS_MAX:])
 
-    async def _try_seeds(self) -> None:
+    async def _try_seeds(self, began: float) -> None:
         """Their names, then TCP.
 
         If they are to gossip too, half of the time is left: TCP may be blocked and UDP not.
         """
-        most_s = self._timeout_s if self._config.peers else self._timeout_s / 2
-        with anyio.move_on_after(most_s):
+        most_s = self._timeout_s / 2 if self._gossips else self._timeout_s
+        with anyio.CancelScope(deadline=began + most_s):
             async with anyio.create_task_group() as tasks:
                 for addr in dict.fromkeys(seed.addr for seed in self._progress.seeds):
                     tasks.start_soon(self._try_addr, addr)
