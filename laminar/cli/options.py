@@ -179,8 +179,8 @@ def _add_doctor(add: Adder) -> None:
     doctor.add_argument(
         "--id",
         metavar="ID",
-        help="the doctor's own (default doctor-HOST-PID), one that no running node has; with TLS, "
-        "one that its certificate names",
+        help="as whom it introduces itself over TCP (default doctor-HOST-CHANCE); with TLS, one "
+        "that its certificate names",
     )
     doctor.add_argument(
         "--timeout",

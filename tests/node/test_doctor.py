@@ -16,6 +16,7 @@ from laminar.node.diagnosis import Level, diagnose
 from laminar.node.doctor import MEMBERS_MAX, Doctor, doctor_id
 from laminar.node.node import Node
 from laminar.shuffle.reach import Reach
+from laminar.testing.certificates import Authority
 from tests.etcd_server import EtcdServer, missing
 from tests.node.clusters import cluster, config_of
 from tests.wiring import eventually, free_addr, limited
@@ -226,6 +227,23 @@ async def test_the_id_of_a_node_that_does_not_run():
         assert (findings.node, wrong(findings)) == ("c", {})
         assert findings.member.startswith("doctor-")
         assert "c" not in b.members()
+
+
+@limited
+@pytest.mark.parametrize("name", ["a", "c"])
+async def test_a_certificate_names_the_id_of_the_doctor(name, tmp_path):
+    """It may even be that of a node that runs: all is examined but TCP between these two."""
+    authority = Authority(tmp_path)
+    certified = {node: ShuffleConfig(tls=authority.certify(node)) for node in "abc"}
+    async with (
+        Node(config_of("a", shuffle=certified["a"])) as a,
+        Node(config_of("b", a.local_addr, shuffle=certified["b"])) as b,
+    ):
+        await b.ready(2)
+        findings = await examine(b.local_addr, name=name, shuffle=certified[name])
+        assert set(wrong(findings)) == ({("here", "id")} if name == "a" else set())
+        reached = {member.node for member in findings.members if member.answer.reach == "greeted"}
+        assert reached == {"a", "b"} - {name}
 
 
 @limited
