@@ -500,7 +500,7 @@ def test_who_has_just_joined_waits_and_says_so():
     rotation.on_event(members["a"], 0.0)
     assert rotation.waits_for(members, 1.0) == {}
     begin(rotation, NEW[0])
-    assert rotation.waits_for(members, 1.0) == {"a": "it waits for others"}
+    assert rotation.waits_for(members, 1.0) == {"a": "it is on the way"}
     rotation.advance(members, 1.0)
     rotation.saved()
     waits = {"a": "it has just joined and may not know all members yet"}
