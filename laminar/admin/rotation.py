@@ -6,6 +6,7 @@ import secrets
 from typing import Any, Final, Self
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.keyring import key_id
@@ -13,6 +14,9 @@ from laminar.config import KEY_BYTES_TYPICAL
 from laminar.errors import KeyRotationError, LaminarError
 
 LOOK_INTERVAL_S: Final = 0.1
+
+LACKING_MAX: Final = 100
+"""Most members whom a line of progress names."""
 
 
 class Rotation:
@@ -24,7 +28,7 @@ class Rotation:
         self._key = secrets.token_bytes(KEY_BYTES_TYPICAL)
         self._identity = key_id(self._key)
         self._outcome: dict[str, Any] | None = None
-        self._told: dict[str, int] = {}
+        self._told: dict[str, Any] = {}
         self._over = False
 
     async def run(self) -> None:
@@ -48,6 +52,7 @@ class Rotation:
 
     async def __anext__(self) -> dict[str, Any]:
         """How far the members are, on change; in the end ``key`` and who has it, or ``failed``."""
+        await checkpoint()  # a change that is refused at once makes no progress to be told
         while self._outcome is None:
             progress = self._progress()
             if progress != self._told:
@@ -59,8 +64,11 @@ class Rotation:
         self._over = True
         return self._outcome
 
-    def _progress(self) -> dict[str, int]:
-        """How many members there are, have the new key, use it, and have no other."""
+    def _progress(self) -> dict[str, Any]:
+        """How many members there are, have the new key, use it, and have no other.
+
+        And who of them is waited for, and why.
+        """
         there = [node for node, member in self._agent.members().items() if not member.state.gone]
         known = self._agent.key_reports()
         reports = [known[node] for node in there if node in known]
@@ -70,4 +78,5 @@ class Rotation:
             "installed": sum(new in report.ids for report in reports),
             "using": sum(report.primary == new for report in reports),
             "removed": sum(report.ids == (new,) for report in reports),
+            "lacking": dict(sorted(self._agent.key_change_waits_for().items())[:LACKING_MAX]),
         }

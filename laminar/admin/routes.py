@@ -15,7 +15,8 @@ from laminar.admin.watchers import Watchers
 from laminar.cluster.gossip.key_messages import KeyReport
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
-from laminar.model import node_id
+from laminar.errors import NAMED_MAX
+from laminar.model import NodeId, node_id
 from laminar.node.node import Node
 
 INDEX: Final = """\
@@ -114,8 +115,18 @@ class Routes:
         node, key = node_id(request.match_info["node"]), request.match_info["key"]
         value = await self._node.kv.read_from(node, key)
         if value is None:
-            return error_response(404, f"node {node} has no key {key!r}")
+            return error_response(404, await self._why_missing(node, key))
         return json_response({"node": node, "key": key, "value": value})
+
+    async def _why_missing(self, node: NodeId, key: str) -> str:
+        members = self._node.members()
+        known = sorted(members.keys() | await self._node.kv.scan())
+        if node not in known:
+            more = f" and {len(known) - NAMED_MAX} more" if len(known) > NAMED_MAX else ""
+            return f"no node {node} is known here; known are {', '.join(known[:NAMED_MAX])}{more}"
+        if node in members and members[node].state is MemberState.LEFT:
+            return f"node {node} has left, and its keys with it"
+        return f"node {node} has no key {key!r}"
 
     async def keys(self, request: web.Request) -> web.Response:
         _parameters(request)

@@ -106,9 +106,10 @@ class Chronicle:
         return event
 
     def keep(self, nodes: Collection[NodeId]) -> None:
-        """Forget all members but these."""
+        """Forget all members but these, and those whose end is still to be told."""
         for node in self._members.keys() - set(nodes):
-            del self._members[node]
+            if self._members[node].state.gone:
+                del self._members[node]
 
     def peer(self, event: PeerEvent) -> Event | None:
         """What there is to tell now that a peer of the data plane is so."""

@@ -54,15 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
 async def _examine(arguments: argparse.Namespace) -> int:
     """Returns how many things are wrong."""
     overrides = node_settings(arguments)
+    member = doctor_id()
+    overrides.setdefault("node", member)
     verdicts: list[Verdict] = []
+    statistics: dict[str, Any] | None = None
     if arguments.admin is not None:
         async with AdminClient(arguments.admin) as client:
             statistics = await client.get("/statistics")
-        overrides.setdefault("seeds", [statistics["addr"]])
         overrides.setdefault("shuffle.cluster", statistics["cluster"])
         verdicts += told_by(statistics)
-    config = await _settings(arguments, overrides)
-    findings = await Doctor(config, timeout_s=arguments.timeout).examine()
+    config = await _settings(arguments, overrides, statistics)
+    findings = await Doctor(config, member=member, timeout_s=arguments.timeout).examine()
     verdicts += diagnose(findings)
     wrong = sum(verdict.level is Level.WRONG for verdict in verdicts)
     if arguments.json:
@@ -72,16 +74,19 @@ async def _examine(arguments: argparse.Namespace) -> int:
     return wrong
 
 
-async def _settings(arguments: argparse.Namespace, overrides: dict[str, object]) -> NodeConfig:
-    """The doctor's own: an id of its own, and a port too unless one is given."""
-    config = read_config(
-        arguments.config, environ=os.environ, overrides={"node": doctor_id(), **overrides}
-    )
+async def _settings(
+    arguments: argparse.Namespace,
+    overrides: dict[str, object],
+    statistics: Mapping[str, Any] | None,
+) -> NodeConfig:
+    """The doctor's own: a port too, unless one is given. ``statistics`` are those of a node."""
+    config = read_config(arguments.config, environ=os.environ, overrides=overrides)
     config = replace(config, admin=None, state_file=None)
+    if statistics is not None and not (arguments.seed or config.peers or config.etcd):
+        seeds, peers = whom(statistics)
+        config = replace(config, seeds=seeds, peers=peers)
     if not (config.seeds or config.peers or config.etcd):
         raise ConfigError("whom to examine? Give --seed HOST:PORT, --config FILE or --admin")
-    if config.etcd is not None:
-        raise ConfigError("the doctor examines clusters that gossip, or have a list of peers")
     if arguments.listen is not None:
         return config
     host, _ = parse_addr(config.listen)
@@ -106,6 +111,16 @@ async def _host_towards(addrs: Sequence[str]) -> str | None:
         with suppress(StreamBrokenError):
             return await UdpNetwork().host_towards(addr)
     return None
+
+
+def whom(statistics: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The seeds, or the nodes, to examine: where a node is, or, if it does not gossip, all are."""
+    if statistics["discovery"] is not None:
+        return (statistics["addr"],), {}
+    members = statistics["members"].values()
+    addrs = {member["node"]: member["addr"] for member in members if member["state"] != "left"}
+    addrs[statistics["node"]] = statistics["addr"]
+    return (), {node: addr for node, addr in addrs.items() if addr}
 
 
 def told_by(statistics: Mapping[str, Any]) -> list[Verdict]:
@@ -142,7 +157,11 @@ def _refused(
 def lines(findings: Findings, verdicts: Sequence[Verdict]) -> list[str]:
     """The verdicts, for people."""
     keys = "with keys" if findings.keyed else "without keys"
-    out = [f"{findings.node} at {findings.addr}, cluster {findings.cluster!r}, {keys}"]
+    ports = "TCP and UDP" if findings.gossips else "TCP"
+    head = f"{findings.node} at {findings.addr} ({ports}), cluster {findings.cluster!r}, {keys}"
+    if findings.gossips and findings.member != findings.node:
+        head += f"; in the gossip it is {findings.member}"
+    out = [head]
     for about, group in groupby(verdicts, key=lambda verdict: verdict.about):
         out += ["", printable(about)]
         for verdict in group:
@@ -158,6 +177,7 @@ def json_object(findings: Findings, verdicts: Sequence[Verdict]) -> dict[str, An
     """What ``--json`` prints."""
     return {
         "node": findings.node,
+        "member": findings.member,
         "addr": findings.addr,
         "cluster": findings.cluster,
         "version": findings.version,

@@ -9,10 +9,11 @@ from typing import Any
 
 from laminar.admin.client import AdminClient
 from laminar.cli.asking import EXIT_OK, ask
+from laminar.cli.streams import complain
 from laminar.cli.text import plural, printable
 from laminar.cluster import keyring_file
 from laminar.cluster.keyring import Keyring
-from laminar.errors import AdminRefusedError
+from laminar.errors import NAMED_MAX, AdminRefusedError
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +50,12 @@ async def _rotate(client: AdminClient, *, skip_dead: bool, as_json: bool) -> Non
     outcome: dict[str, Any] = {}
     async with client.follow("/keys/rotate", method="POST", **parameters) as steps:
         async for outcome in steps:
-            print(json.dumps(outcome) if as_json else _line(outcome), flush=True)
+            if as_json:
+                print(json.dumps(outcome), flush=True)
+            elif "key" in outcome:
+                print(_end(outcome), flush=True)
+            elif "failed" not in outcome:
+                complain(_progress(outcome))
     if "key" not in outcome:
         lacking = outcome.get("lacking", {})
         named = "; ".join(f"{node}: {printable(why)}" for node, why in lacking.items())
@@ -57,15 +63,19 @@ async def _rotate(client: AdminClient, *, skip_dead: bool, as_json: bool) -> Non
         raise AdminRefusedError(200, f"{what}: {named}" if named else what, outcome)
 
 
-def _line(step: dict[str, Any]) -> str:
-    if "failed" in step:
-        return "the rotation failed"
-    if "key" in step:
-        skipped = step["skipped"]
-        more = f"; copy the keyring file to {', '.join(skipped)}" if skipped else ""
-        users = plural(len(step["members"]), "member")
-        return f"key {step['key']} is the only one of {users} now{more}"
+def _end(outcome: dict[str, Any]) -> str:
+    skipped = outcome["skipped"]
+    more = f"; copy the keyring file to {', '.join(skipped)}" if skipped else ""
+    users = plural(len(outcome["members"]), "member")
+    return f"key {outcome['key']} is the only one of {users} now{more}"
+
+
+def _progress(step: dict[str, Any]) -> str:
+    lacking = step["lacking"]
+    named = [f"{node}: {printable(why)}" for node, why in list(lacking.items())[:NAMED_MAX]]
+    named += ["and others"] if len(lacking) > NAMED_MAX else []
     return (
         f"of {plural(step['members'], 'member')} {step['installed']} have the new key, "
         f"{step['using']} use it, {step['removed']} have removed the old ones"
+        + (f"; waiting for {', '.join(named)}" if named else "")
     )

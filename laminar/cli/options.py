@@ -179,8 +179,8 @@ def _add_doctor(add: Adder) -> None:
     doctor.add_argument(
         "--id",
         metavar="ID",
-        help="the doctor's own (default doctor-HOST-PID), one that no running node has; with TLS, "
-        "one that its certificate names",
+        help="as whom it introduces itself over TCP (default doctor-HOST-CHANCE); with TLS, one "
+        "that its certificate names",
     )
     doctor.add_argument(
         "--timeout",
@@ -227,6 +227,12 @@ def _add_keys(add: Adder) -> None:
 
 def _addr(text: str) -> str:
     """An address, also as a URL: that is how a node prints where its admin server is."""
+    if text == "none":  # as a node may have it
+        whence = f", as {ADMIN_VARIABLE} says" if os.environ.get(ADMIN_VARIABLE) == text else ""
+        raise argparse.ArgumentTypeError(
+            f"nobody can be asked at 'none'{whence}: give --admin HOST:PORT, that of a node with "
+            "an admin server"
+        )
     return text.removeprefix("http://").rstrip("/")
 
 

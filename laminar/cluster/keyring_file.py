@@ -42,6 +42,11 @@ def load(path: str | Path) -> Keyring:
             keys.append(_key(entry, f"{path}, line {number}"))
             if keys.count(keys[-1]) > 1:
                 raise ConfigError(f"{path}, line {number}: this key is there twice")
+    if not keys:
+        raise ConfigError(
+            f"{path} is no keyring: there is no key in it; `laminar keys new FILE` makes a file "
+            "with one"
+        )
     try:
         return Keyring(keys)
     except ConfigError as error:
@@ -92,10 +97,18 @@ def _read(path: Path) -> str:
         with open(path, "rb", opener=_without_waiting) as file:
             _check_private(path, os.fstat(file.fileno()))
             data = file.read(KEYRING_FILE_BYTES_MAX + 1)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise ConfigError(
             f"cannot read the keyring {path}: {error.strerror}; `laminar keys new {path}` makes one"
         ) from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path} is no keyring: it is a folder; name a file in it") from error
+    except PermissionError as error:
+        raise ConfigError(
+            f"cannot read the keyring {path}: {error.strerror}; run this as the file's owner"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the keyring {path}: {error.strerror}") from error
     if len(data) > KEYRING_FILE_BYTES_MAX:
         raise ConfigError(f"{path} is no keyring: it has more than {KEYRING_FILE_BYTES_MAX} bytes")
     try:

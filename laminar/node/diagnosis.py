@@ -8,8 +8,9 @@ from enum import Enum
 from typing import Final
 
 from laminar.cluster.gossip.member import MemberState
+from laminar.errors import NAMED_MAX
 from laminar.node.consultation import Answer
-from laminar.node.findings import Findings, MemberFindings, SeedFindings
+from laminar.node.findings import EtcdFindings, Findings, MemberFindings, SeedFindings
 from laminar.shuffle.reach import Probe, Reach
 
 CLOCK_AHEAD_S_MAX: Final = 5.0
@@ -75,8 +76,13 @@ def diagnose(findings: Findings) -> list[Verdict]:
     """All verdicts, in the order in which to read them."""
     verdicts: list[Verdict] = []
     if findings.has_taken_id:
-        text = f"another node has the id {findings.node!r}, so nothing was asked over UDP"
+        text = (
+            f"a node that runs has the id {findings.node!r}; the two cannot connect to each other, "
+            "and a second node of that id would stop it"
+        )
         verdicts.append(Verdict("here", "id", Level.WRONG, text, "take another --id"))
+    if findings.etcd is not None:
+        verdicts += _etcd(findings.etcd)
     for seed in findings.seeds:
         verdicts += _seed(seed, findings)
     for member in findings.members:
@@ -85,20 +91,51 @@ def diagnose(findings: Findings) -> list[Verdict]:
     return verdicts
 
 
+def _etcd(etcd: EtcdFindings) -> Iterator[Verdict]:
+    if etcd.error:
+        advice = "start etcd, correct etcd.endpoints, or see what lies between it and this machine"
+        yield Verdict("etcd", "answer", Level.WRONG, etcd.error, advice)
+        return
+    yield Verdict("etcd", "answer", Level.OK, " and ".join(etcd.endpoints))
+    where = f"below {etcd.prefix!r}"
+    if etcd.published:
+        names = sorted(etcd.published)
+        more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+        text = f"{', '.join(names[:NAMED_MAX])}{more} have published an address {where}"
+        yield Verdict("etcd", "nodes", Level.OK, text)
+    else:
+        yield Verdict(
+            "etcd",
+            "nodes",
+            Level.WRONG,
+            f"no node has published an address {where}",
+            "start some, and give all of a cluster the same etcd.prefix",
+        )
+
+
 def _seed(seed: SeedFindings, findings: Findings) -> Iterator[Verdict]:
-    about = f"seed {seed.seed}"
+    about = f"seed {seed.seed}" if seed.expected is None else f"node {seed.expected}"
     if not seed.addrs:
         yield Verdict(
             about,
             "name",
             Level.WRONG,
-            "the name cannot be resolved",
+            f"{seed.seed} cannot be resolved",
             "correct the name, or this machine's DNS or /etc/hosts",
         )
         return
     yield Verdict(about, "name", Level.OK, " and ".join(seed.addrs))
     yield from _tcp(about, "TCP", seed.probe)
-    if findings.gossips and not findings.has_taken_id:
+    there = seed.probe.node if seed.probe is not None else None
+    if seed.expected is not None and there not in (None, seed.expected):
+        yield Verdict(
+            about,
+            "id",
+            Level.WRONG,
+            f"{there} listens there",
+            f"{seed.expected} may have died not long ago; or correct the address that it is given",
+        )
+    if findings.gossips:
         yield _seed_udp(about, seed)
         if seed.answered_by is not None and findings.misses(seed.answered_by):
             yield Verdict(
@@ -172,9 +209,10 @@ def _member(member: MemberFindings, findings: Findings) -> Iterator[Verdict]:
             "it has published no shuffle:addr: nobody can send rows to it",
             "it may be about to start or to stop, or take part in the gossip only",
         )
-    else:
+    elif not findings.is_own(member):
         yield from _tcp(about, f"TCP there ({member.data_addr})", member.probe)
-    yield from _back(about, member.answer, findings)
+    if not findings.is_own(member):
+        yield from _back(about, member.answer, findings)
     yield _udp(about, member)
     if member.clock_ahead_s is not None:
         yield _clock(about, *member.clock_ahead_s)
@@ -269,10 +307,12 @@ def _here(findings: Findings) -> Iterator[Verdict]:
             text = f"{count} from {source} refused: {what}"
             yield Verdict("here", "datagrams", Level.WRONG, text, advice)
     for reason, count in sorted(findings.connections_refused.items()):
+        if reason == "identity" and findings.has_taken_id:
+            continue
         advice = HANDSHAKE.get(reason, "look at who connects")
         text = f"{count} refused: {reason}"
         yield Verdict("here", "connections", Level.WRONG, text, advice)
-    if findings.gossips and not findings.members and not findings.has_taken_id:
+    if findings.gossips and not findings.members:
         yield Verdict(
             "here",
             "members",
@@ -280,6 +320,10 @@ def _here(findings: Findings) -> Iterator[Verdict]:
             "no member was found",
             "see the seeds above" if findings.seeds else "give the address of any node as --seed",
         )
+    if not findings.gossips:
+        text = "whether others can connect to this node was not examined"
+        advice = "run the doctor on their machines, too"
+        yield Verdict("here", "TCP back", Level.NOTE, text, advice)
     if findings.others:
         text = f"{findings.others} more members were not examined"
         yield Verdict("here", "members", Level.NOTE, text)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import secrets
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import anyio
@@ -18,7 +17,14 @@ import laminar
 from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, KvEvent
-from laminar.errors import ProtocolError, StreamError
+from laminar.config import EtcdConfig
+from laminar.errors import (
+    ConfigError,
+    KvRefusedError,
+    KvUnavailableError,
+    ProtocolError,
+    StreamError,
+)
 from laminar.model import NODE_ID_LENGTH_MAX, NodeId, node_id
 from laminar.net.datagram import DatagramNetwork
 from laminar.net.stream import Network
@@ -32,9 +38,11 @@ from laminar.node.consultation import (
     decode_answer,
     encode,
 )
-from laminar.node.findings import Findings, MemberFindings, SeedFindings, is_own_id
+from laminar.node.findings import EtcdFindings, Findings, MemberFindings, SeedFindings
 from laminar.node.keys import load_keyring
+from laminar.node.ports import at_port_of, open_at_one_port
 from laminar.node.probing import make_prober
+from laminar.node.published import published
 from laminar.node.wiretap import Wiretap
 from laminar.shuffle.reach import Probe, Reach
 from laminar.shuffle.receiver import ShuffleReceiver
@@ -53,15 +61,17 @@ RESOLVE_TIMEOUT_S: Final = 3.0
 
 
 def doctor_id() -> NodeId:
-    """The id of a doctor in this process: ``doctor-<host>-<pid>``."""
+    """A fresh id, which no node has: ``doctor-<host>-<chance>``."""
     host = re.sub(r"[^0-9A-Za-z.-]", "-", platform.node()) or "host"
-    pid = os.getpid()
-    return node_id(f"{DOCTOR_PREFIX}{host[: NODE_ID_LENGTH_MAX // 2]}-{pid}")
+    chance = secrets.token_hex(4)
+    return node_id(f"{DOCTOR_PREFIX}{host[: NODE_ID_LENGTH_MAX // 2]}-{chance}")
 
 
 @dataclass(slots=True)
 class _Seed:
     addr: str
+    expected: NodeId | None = None
+    """Who should be there, if that is known."""
     addrs: tuple[str, ...] = ()
     probe: Probe | None = None
     sent: int = 0
@@ -84,45 +94,52 @@ class _Progress:
     newest_at: float = 0.0
     asked_at: float = 0.0
     nonce: str = ""
+    etcd: EtcdFindings | None = None
+    others: int = 0
+    """Nodes of etcd that are too many to be tried."""
 
 
 class Doctor:
-    """Examines the cluster that ``config`` is for, as a member of an id of its own.
+    """Examines the cluster that ``config`` is for, as a guest with an id of its own.
 
     It takes part in the gossip and lets itself be connected to, but publishes no
-    ``shuffle:addr``: nobody takes it for a node that rows can be sent to.
+    ``shuffle:addr``: nobody takes it for a node that rows can be sent to. Over TCP it introduces
+    itself as ``config.node``, which a certificate may name, by probes that end no session. So no
+    node is disturbed by it, not even one that has the id ``config.node`` itself.
     """
 
     def __init__(
         self,
         config: NodeConfig,
         *,
+        member: NodeId,
         timeout_s: float,
         network: Network | None = None,
         datagram_network: DatagramNetwork | None = None,
     ) -> None:
-        """``config.node`` is the doctor's id; see :func:`doctor_id`.
+        """``member`` is the doctor's id in the gossip, from :func:`doctor_id`.
 
         Raises :class:`~laminar.errors.ConfigError` when ``config`` names files that are not what
         they should be.
         """
-        self.id = node_id(config.node)
+        self._node = node_id(config.node)
+        self._member = member
         self._config = config
         self._timeout_s = timeout_s
         self._network = network
         self._keyring = load_keyring(config)
         self._tap = Wiretap(
             datagram_network or UdpNetwork(),
-            self.id,
+            member,
             config.shuffle.cluster,
             self._keyring,
             config.datagrams,
         )
-        self._prober = make_prober(self.id, config.shuffle, self._keyring, network)
-        targets = (*config.seeds, *config.peers.values())
-        self._progress = _Progress([_Seed(addr) for addr in dict.fromkeys(targets)])
+        self._prober = make_prober(self._node, config.shuffle, self._keyring, network)
+        self._gossips = not (config.peers or config.etcd)
+        named = [_Seed(addr, NodeId(node)) for node, addr in config.peers.items()]
+        self._progress = _Progress([*map(_Seed, dict.fromkeys(config.seeds)), *named])
         self._changed = anyio.Event()
-        self._agent: GossipAgent | None = None
 
     async def examine(self) -> Findings:
         """Look at everything, for ``timeout_s`` at most.
@@ -132,28 +149,40 @@ class Doctor:
         """
         began = anyio.current_time()
         async with AsyncExitStack() as stack:
-            receiver = await stack.enter_async_context(self._make_receiver())
+            receiver, agent = await open_at_one_port(
+                self._config.listen, stack, lambda _: self._open(stack)
+            )
             addr = self._config.advertise or receiver.local_addr
-            await self._try_seeds()
-            if self._may_join():
-                self._agent = await stack.enter_async_context(self._make_agent())
+            if self._config.etcd is not None:
+                await self._look_up(self._config.etcd)
+            await self._try_seeds(began)
+            if agent is not None:
                 async with anyio.create_task_group() as tasks:
                     with anyio.CancelScope(deadline=began + self._timeout_s):
-                        await self._look(self._agent, addr, tasks)
+                        await self._look(agent, addr, tasks)
                     tasks.cancel_scope.cancel()
-            return self._findings(addr, receiver, anyio.current_time() - began)
+            return self._findings(addr, receiver, agent, anyio.current_time() - began)
 
     # -- parts ------------------------------------------------------------------------------------
 
-    def _make_agent(self) -> GossipAgent:
+    async def _open(self, stack: AsyncExitStack) -> tuple[ShuffleReceiver, GossipAgent | None]:
+        """Listen over TCP, and over UDP if the nodes gossip."""
+        receiver = await stack.enter_async_context(self._make_receiver())
+        if not self._gossips:
+            return receiver, None
+        listen = at_port_of(self._config.listen, receiver.local_addr)
+        return receiver, await stack.enter_async_context(self._make_agent(listen))
+
+    def _make_agent(self, listen: str) -> GossipAgent:
         config = self._config
         return GossipAgent(
-            self.id,
-            config.listen,
+            self._member,
+            listen,
             seeds=config.seeds,
             advertise=config.advertise,
             cluster=config.shuffle.cluster,
             keyring=self._keyring,
+            guest=True,
             config=config.gossip,
             datagrams=config.datagrams,
             network=self._tap,
@@ -162,7 +191,7 @@ class Doctor:
     def _make_receiver(self) -> ShuffleReceiver:
         config = self._config
         return ShuffleReceiver.bind(
-            self.id,
+            self._node,
             config.listen,
             config=config.shuffle,
             keyring=self._keyring,
@@ -171,21 +200,35 @@ class Doctor:
 
     # -- looking ----------------------------------------------------------------------------------
 
-    async def _try_seeds(self) -> None:
-        """Their names, then TCP, before the first datagram.
+    async def _look_up(self, config: EtcdConfig) -> None:
+        """Who has published an address in etcd: they are to be tried in the time that is left."""
+        request_s, most_s = self._timeout_s / 3, self._timeout_s
+        found: dict[NodeId, str] = {}
+        error = ""
+        try:
+            with anyio.fail_after(most_s):  # there may be several requests
+                found = await published(
+                    replace(config, request_timeout_s=min(config.request_timeout_s, request_s))
+                )
+        except (KvUnavailableError, KvRefusedError, ProtocolError) as why:
+            error = str(why)
+        except TimeoutError:
+            error = f"etcd at {', '.join(config.endpoints)} has not told all in {most_s:g} s"
+        self._progress.etcd = EtcdFindings(config.endpoints, config.prefix, found, error)
+        named = [_Seed(addr, node) for node, addr in sorted(found.items())]
+        self._progress.seeds += named[:MEMBERS_MAX]
+        self._progress.others = len(named[MEMBERS_MAX:])
+
+    async def _try_seeds(self, began: float) -> None:
+        """Their names, then TCP.
 
         If they are to gossip too, half of the time is left: TCP may be blocked and UDP not.
         """
-        most_s = self._timeout_s if self._config.peers else self._timeout_s / 2
-        with anyio.move_on_after(most_s):
+        most_s = self._timeout_s / 2 if self._gossips else self._timeout_s
+        with anyio.CancelScope(deadline=began + most_s):
             async with anyio.create_task_group() as tasks:
-                for seed in self._progress.seeds:
-                    tasks.start_soon(self._try_seed, seed)
-
-    def _may_join(self) -> bool:
-        """Whether to gossip: a node of the doctor's id would be taken for restarted here."""
-        taken = any(is_own_id(seed.probe) for seed in self._progress.seeds)
-        return not (self._config.peers or taken)
+                for addr in dict.fromkeys(seed.addr for seed in self._progress.seeds):
+                    tasks.start_soon(self._try_addr, addr)
 
     async def _look(self, agent: GossipAgent, addr: str, tasks: TaskGroup) -> None:
         """Return when there is nothing more to be seen."""
@@ -205,12 +248,17 @@ class Doctor:
         progress.newest_at = anyio.current_time()
         await agent.kv.write(ASK_KEY, encode(Ask(addr, progress.nonce)))
 
-    async def _try_seed(self, seed: _Seed) -> None:
-        """Its name, then TCP."""
-        with suppress(StreamError), anyio.move_on_after(RESOLVE_TIMEOUT_S):
-            seed.addrs = tuple(dict.fromkeys(await self._tap.resolve(seed.addr)))
-        if seed.addrs:
-            seed.probe = await self._prober.probe(seed.addr)
+    async def _try_addr(self, addr: str) -> None:
+        """Its name, then TCP: once, as of two probes at a time one is turned away."""
+        seeds = [seed for seed in self._progress.seeds if seed.addr == addr]
+        addrs: tuple[str, ...] = ()
+        with suppress(StreamError, ConfigError), anyio.move_on_after(RESOLVE_TIMEOUT_S):
+            addrs = tuple(dict.fromkeys(await self._tap.resolve(addr)))
+        for seed in seeds:
+            seed.addrs = addrs
+        probe = await self._prober.probe(addr) if addrs else None
+        for seed in seeds:
+            seed.probe = probe
 
     async def _greet(self, agent: GossipAgent) -> None:
         """Speak over UDP to everybody who has not answered yet."""
@@ -239,9 +287,10 @@ class Doctor:
         self._changed.set()
 
     async def _follow_answers(self, agent: GossipAgent) -> None:
-        async with agent.kv.watch(answer_key(self.id)) as events:
+        key = answer_key(self._member)
+        async with agent.kv.watch(key) as events:
             async for event in events:
-                if event.key == answer_key(self.id) and event.value:
+                if event.key == key and event.value:
                     self._take_answer(event)
                     self._changed.set()
 
@@ -262,7 +311,7 @@ class Doctor:
     def _patient(self, node: NodeId) -> _Patient | None:
         """Whom ``node`` is to the doctor; None if it is not examined."""
         patients = self._progress.patients
-        if node == self.id or node.startswith(DOCTOR_PREFIX):
+        if node == self._member or node.startswith(DOCTOR_PREFIX):
             return None
         if node not in patients and len(patients) < MEMBERS_MAX:
             patients[node] = _Patient()
@@ -304,8 +353,10 @@ class Doctor:
         probe = seed.probe
         return probe is not None and probe.reach is Reach.CONNECTED and probe.reason != "timeout"
 
-    def _findings(self, addr: str, receiver: ShuffleReceiver, seconds: float) -> Findings:
-        config, agent, progress = self._config, self._agent, self._progress
+    def _findings(
+        self, addr: str, receiver: ShuffleReceiver, agent: GossipAgent | None, seconds: float
+    ) -> Findings:
+        config, progress = self._config, self._progress
         members = {} if agent is None else self._examined(agent)
         known = (
             0
@@ -316,24 +367,26 @@ class Doctor:
             )
         )
         return Findings(
-            node=self.id,
+            node=self._node,
+            member=self._member,
             addr=addr,
             cluster=config.shuffle.cluster,
             version=laminar.__version__,
-            gossips=not config.peers,
+            gossips=self._gossips,
             keyed=self._keyring is not None,
             seeds=tuple(self._seed_findings(seed) for seed in progress.seeds),
             members=tuple(self._member_findings(member) for _, member in sorted(members.items())),
-            others=known - len(members),
+            others=known - len(members) + progress.others,
             datagrams_refused=dict(self._tap.refused),
             connections_refused=dict(receiver.statistics().drops),
             seconds=seconds,
+            etcd=progress.etcd,
         )
 
     def _seed_findings(self, seed: _Seed) -> SeedFindings:
         answers = [node for addr in seed.addrs if (node := self._tap.answered(addr)) is not None]
         by = answers[0] if answers else None
-        return SeedFindings(seed.addr, seed.addrs, seed.probe, seed.sent, by)
+        return SeedFindings(seed.addr, seed.addrs, seed.probe, seed.sent, by, seed.expected)
 
     def _member_findings(self, member: Member) -> MemberFindings:
         patient = self._progress.patients[member.node]

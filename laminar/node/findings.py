@@ -29,6 +29,20 @@ class SeedFindings:
     datagrams_sent: int
     answered_by: NodeId | None
     """Who answered over UDP."""
+    expected: NodeId | None = None
+    """Who should be there, if that was given, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdFindings:
+    """What came of asking etcd."""
+
+    endpoints: tuple[str, ...]
+    prefix: str
+    published: Mapping[NodeId, str]
+    """Where each node listens for data, as it says."""
+    error: str = ""
+    """Why etcd gave no answer, if it gave none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +74,9 @@ class Findings:
     """All that one examination brought to light."""
 
     node: NodeId
-    """The doctor's own id."""
+    """As whom the doctor introduced itself over TCP."""
+    member: NodeId
+    """Its id in the gossip, which is its own in any case."""
     addr: str
     """Where the others were to reach it."""
     cluster: str
@@ -77,11 +93,19 @@ class Findings:
     connections_refused: Mapping[str, int]
     """By reason."""
     seconds: float
+    etcd: EtcdFindings | None = None
+    """What came of asking it, if the nodes find each other there."""
 
     @property
     def has_taken_id(self) -> bool:
-        """Whether a seed has the doctor's own id, so that the doctor did not join."""
-        return any(is_own_id(seed.probe) for seed in self.seeds)
+        """Whether a node runs that has the id which the doctor was given."""
+        return any(is_own_id(seed.probe) for seed in self.seeds) or any(
+            self.is_own(member) and not member.state.gone for member in self.members
+        )
+
+    def is_own(self, member: MemberFindings) -> bool:
+        """Whether ``member`` has the id which the doctor was given."""
+        return member.node == self.node
 
     def misses(self, node: NodeId) -> bool:
         """Whether ``node`` is no member, as far as can be told: not all may have been examined."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 import anyio
 
@@ -15,9 +15,9 @@ from laminar.cluster.gossip.agent import GossipAgent
 from laminar.cluster.gossip.member import Member, MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY, ClusterKv
 from laminar.cluster.memory import InMemoryKv
-from laminar.errors import ClosedError, ConfigError, LaminarError, StreamBrokenError
+from laminar.errors import ClosedError, ConfigError, LaminarError
 from laminar.model import NodeId, node_id
-from laminar.net.address import format_addr, parse_addr, reaches_beyond_loopback
+from laminar.net.address import reaches_beyond_loopback
 from laminar.net.datagram import DatagramNetwork
 from laminar.net.stream import Network
 from laminar.net.tasks import leave, leave_with
@@ -28,6 +28,7 @@ from laminar.node.keys import load_keyring
 from laminar.node.kv_membership import KvMembership
 from laminar.node.life import Life
 from laminar.node.membership import Membership
+from laminar.node.ports import at_port_of, open_at_one_port
 from laminar.node.probing import make_prober
 from laminar.node.statistics import DiscoveryStatistics, NodeStatistics
 from laminar.shuffle.exchange import Exchange
@@ -38,9 +39,6 @@ from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
 
 _T = TypeVar("_T")
-
-PORT_ATTEMPTS: Final = 8
-"""How many ports are tried for one that is free for TCP and UDP, when any will do."""
 
 
 class Node:
@@ -107,7 +105,11 @@ class Node:
         wall_ns = time.time_ns()
         incarnation = self._life.begin(wall_ns) if self._life is not None else wall_ns
         try:
-            await self._open(incarnation)
+            await open_at_one_port(
+                self.config.listen,
+                self._stack,
+                lambda attempt: self._open_parts(incarnation + attempt),
+            )
             tasks = await self._tasks_stack.enter_async_context(anyio.create_task_group())
         except BaseException:
             await self._stack.aclose()
@@ -143,19 +145,6 @@ class Node:
         if self._error is not None and exc is self._error:
             raise self._error
 
-    async def _open(self, incarnation: int) -> None:
-        """Enter the parts; with a port of the system's choice, until one is free for all."""
-        _, port = parse_addr(self.config.listen)
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            try:
-                await self._open_parts(incarnation)
-                return
-            except StreamBrokenError:
-                await self._stack.aclose()
-                if port or attempt == PORT_ATTEMPTS:
-                    raise
-            incarnation += 1
-
     async def _open_parts(self, incarnation: int) -> None:
         config, enter = self.config, self._stack.enter_async_context
         listen = config.listen
@@ -170,7 +159,7 @@ class Node:
         else:
             self._agent = await enter(self._make_agent(incarnation))
             self._membership = self._agent
-            listen = _with_port(listen, self._agent.local_addr)
+            listen = at_port_of(listen, self._agent.local_addr)
         kv = self._membership.kv
         self._receiver = await enter(
             ShuffleReceiver.bind(
@@ -409,8 +398,3 @@ async def _fixed(node: NodeId, peers: Mapping[str, str]) -> ClusterKv:
     for peer, addr in peers.items():
         await kv.for_node(peer).write(SHUFFLE_ADDR_KEY, addr)
     return kv
-
-
-def _with_port(listen: str, bound: str) -> str:
-    """The host of ``listen`` with the port of ``bound``."""
-    return format_addr(parse_addr(listen)[0], parse_addr(bound)[1])

@@ -18,6 +18,7 @@ from laminar.shuffle import control
 from laminar.shuffle.arrow import BatchDecoder
 from laminar.shuffle.frames import KIND_NAMES, SEQUENCED_MAX, Flag, Frame, Kind, encode_frame
 from laminar.shuffle.messages import (
+    PROBE_INCARNATION,
     Barrier,
     ChannelMessage,
     Close,
@@ -145,6 +146,8 @@ class InboundSession:
         self.connections = 0
         self.begun = False
         """Whether the peer has opened any channel."""
+        self.probes = hello.incarnation == PROBE_INCARNATION
+        """Whether somebody only tries whether the peer would be let in."""
         self.duplicates = 0
         """Frames that came again after a reconnect and were dropped."""
         self._mailbox_of = mailbox_of
@@ -244,6 +247,8 @@ class InboundSession:
     def _open(self, number: int, name: str) -> None:
         if number in self._by_number:
             raise ProtocolError("channel", f"channel {number} was opened twice")
+        if self.probes:  # nobody would be told that it is gone
+            raise ProtocolError("channel", "a probe opens a channel")
         channel = self.channels.get(name)
         if channel is None:
             if len(self.channels) >= self.config.channels_max:

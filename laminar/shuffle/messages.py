@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 
 from laminar.model import CheckpointBarrier, Incarnation, NodeId, VNode
 
 DEFAULT_CHANNEL = "default"
+
+PROBE_INCARNATION: Final = Incarnation(0)
+"""Of who only tries whether a node would be let in. Older than any life of that node, so that no
+session of it is ended; and no sign that it lives."""
 
 
 @dataclass(slots=True, unsafe_hash=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Final
 
 import anyio
 
-from laminar.errors import ProtocolError, StreamError, StreamUntrustedError
-from laminar.model import Incarnation, NodeId, node_uri
+from laminar.errors import ConfigError, ProtocolError, StreamError, StreamUntrustedError
+from laminar.model import NodeId, node_uri
 from laminar.net.stream import ByteStream, Network, receive_exactly
 from laminar.net.tls import certified
 from laminar.shuffle import control
@@ -18,11 +17,8 @@ from laminar.shuffle.authentication import NONCE_BYTES
 from laminar.shuffle.farewell import close_frame, tell
 from laminar.shuffle.frames import PREFACE, Frame, FrameDecoder, Kind, encode_preface, negotiate
 from laminar.shuffle.introduction import Introduction
-from laminar.shuffle.messages import Hello
+from laminar.shuffle.messages import PROBE_INCARNATION, Hello
 from laminar.shuffle.reach import Probe, Reach
-
-PROBE_INCARNATION: Final = Incarnation(1)
-"""Older than any life, so that no session of a node that runs is ended by it."""
 
 
 class Prober:
@@ -49,6 +45,8 @@ class Prober:
             return Probe(Reach.CONNECTED, error.reason, error.detail)
         except StreamError as error:
             return Probe(Reach.NOWHERE, "network", str(error))
+        except ConfigError as error:  # as somebody has published it
+            return Probe(Reach.NOWHERE, "address", str(error))
         with closing(stream):
             try:
                 with anyio.fail_after(self._timeout_s):

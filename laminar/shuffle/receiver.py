@@ -253,7 +253,8 @@ class ShuffleReceiver:
         return self._heard(anyio.current_time())
 
     def _heard(self, now: float) -> dict[NodeId, float]:
-        return {peer: by.vigil.heard_at(now) for peer, by in self._connections.items()}
+        connections = self._connections.items()
+        return {peer: by.vigil.heard_at(now) for peer, by in connections if not by.session.probes}
 
     def statistics(self) -> ReceiverStatistics:
         """A snapshot of all peers."""
@@ -332,13 +333,16 @@ class ShuffleReceiver:
                 return
             connection, decoder = greeted
             session = connection.session
-            self._board.note(session.peer, PeerState.CONNECTED)
+            if not session.probes:
+                self._board.note(session.peer, PeerState.CONNECTED)
             outcome = await connection.run(decoder, self._drops)
             admission.left()
             if self._connections.get(session.peer) is not connection:
                 return  # a newer connection has taken over
             del self._connections[session.peer]
-        if isinstance(outcome, Close):
+        if session.probes:
+            self._peers.forget(session)
+        elif isinstance(outcome, Close):
             self._farewell(session, outcome)
         elif isinstance(outcome, ProtocolError):
             self._lose(session, f"was cut off: {outcome}")

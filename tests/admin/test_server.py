@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from laminar.admin.server import Admin
+from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.kv import SHUFFLE_ADDR_KEY
 from laminar.cluster.memory import InMemoryKv
 from laminar.config import AdminConfig
@@ -158,7 +159,34 @@ async def test_what_nodes_tell_of_themselves():
         assert await ask(client, "/kv/a/rack") == {"node": "a", "key": "rack", "value": "7"}
         assert (await ask(client, "/kv/a/a/b%20c"))["value"] == "slashed"
         assert await refused(client, "/kv/a/color", 404) == "node a has no key 'color'"
-        assert await refused(client, "/kv/b/rack", 404) == "node b has no key 'rack'"
+
+
+@limited
+async def test_whose_keys_there_are_none_of():
+    async with (
+        Node(config_of("a")) as a,
+        admin_of(a) as (_, client),
+        Node(config_of("b", a.local_addr)),
+    ):
+        async with Node(config_of("c", a.local_addr)):
+            await a.ready(3)
+            assert await refused(client, "/kv/c/rack", 404) == "node c has no key 'rack'"
+            told = await refused(client, "/kv/d/rack", 404)
+            assert told == "no node d is known here; known are a, b, c"
+        await eventually(lambda: a.members()["c"].state is MemberState.LEFT)
+        told = await refused(client, "/kv/c/rack", 404)
+        assert told == "node c has left, and its keys with it"
+
+
+@limited
+async def test_of_many_nodes_a_few_are_named():
+    kv = InMemoryKv("a")
+    for number in range(20):
+        await kv.for_node(f"n{number:02}").write("rack", "7")
+    async with asked(kv=kv) as (_, client):
+        told = await refused(client, "/kv/x/rack", 404)
+        assert told.startswith("no node x is known here; known are a, n00, n01")
+        assert told.endswith(", n08 and 11 more")
 
 
 # -- bad requests -----------------------------------------------------------------------------

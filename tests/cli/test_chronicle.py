@@ -64,6 +64,11 @@ def test_who_is_forgotten_comes_anew():
     it = chronicle()
     it.member(B)
     it.keep([])
+    assert it.member(replace(B, state=LEFT)).event == "left"  # a guest is no member by then
+    it.keep(["b"])
+    assert it.member(B).event == "returned"
+    it.member(replace(B, state=LEFT))
+    it.keep([])
     assert it.member(B).event == "joined"
 
 

@@ -88,6 +88,7 @@ def pair(start):
     with start("a") as a:
         a.admin = a.until("admin")["addr"]
         with start("b", "--seed", a.addr) as b:
+            b.admin = b.until("admin")["addr"]
             b.until("joined", node="a")
             a.until("joined", node="b")
             yield a, b
@@ -224,10 +225,21 @@ def test_the_doctor_on_seeds_that_there_is_no_way_to(pair):
     assert {(f"seed {bad[0]}", "name"), (f"seed {bad[1]}", "TCP")} <= set(wrong)
 
 
-def test_the_doctor_with_the_id_of_a_node_that_runs(pair):
-    done, wrong = examine("--id", "a", "--seed", pair[0].addr)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_doctor_with_the_id_of_a_node_that_runs(pair, settings, seed):
+    """It says so, and that node stays where it is."""
+    a, b = pair
+    before = members_of(b)["a"]
+    done, wrong = examine("--id", "a", "--config", settings, "--seed", pair[seed].addr)
     assert done.returncode == 1
     assert wrong["here", "id"]["advice"] == "take another --id"
+    assert members_of(b)["a"] == before
+    assert a.process.poll() is None
+
+
+def members_of(node):
+    done = run("members", "--json", "--admin", node.admin)
+    return {member["node"]: member for member in json.loads(done.stdout)}
 
 
 def test_the_doctor_is_told_whom_to_examine(monkeypatch):
@@ -254,9 +266,9 @@ def test_a_key_is_replaced_while_the_cluster_runs(keyed, settings, tmp_path):
     a, files = keyed
     before = keyring_file.load(files[0]).primary
     done = run("keys", "rotate", "--admin", a.admin)
-    assert (done.returncode, done.stderr) == (0, "")
-    *progress, end = done.stdout.splitlines()
-    assert progress[0].startswith("of 2 members 0 have the new key")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("of 2 members 0 have the new key")
+    (end,) = done.stdout.splitlines()
     rings = [keyring_file.load(file) for file in files]
     assert len(rings[0].ids) == 1
     assert rings[0].keys == rings[1].keys

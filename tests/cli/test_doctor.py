@@ -1,10 +1,14 @@
 """What the doctor shows; what it finds is in tests/node."""
 
-from laminar.cli.doctor import json_object, lines, told_by
+from dataclasses import replace
+
+from laminar.cli.doctor import json_object, lines, told_by, whom
 from laminar.node.diagnosis import Level, Verdict
 from laminar.node.findings import Findings
 
-FINDINGS = Findings("doctor-x", "10.0.0.9:1", "prod", "1.0", True, False, (), (), 0, {}, {}, 1.25)
+FINDINGS = Findings(
+    "doctor-x", "doctor-x", "10.0.0.9:1", "prod", "1.0", True, False, (), (), 0, {}, {}, 1.25
+)
 VERDICTS = [
     Verdict("seed s:1", "name", Level.OK, "10.0.0.1:1", "nothing"),
     Verdict("seed s:1", "TCP", Level.WRONG, "no\x1b[2J way", "open it"),
@@ -24,7 +28,7 @@ STATISTICS = {
 
 def test_lines_are_for_people():
     assert lines(FINDINGS, VERDICTS) == [
-        "doctor-x at 10.0.0.9:1, cluster 'prod', without keys",
+        "doctor-x at 10.0.0.9:1 (TCP and UDP), cluster 'prod', without keys",
         "",
         "seed s:1",
         "  ok     name: 10.0.0.1:1",
@@ -38,6 +42,8 @@ def test_lines_are_for_people():
         "1 thing is wrong, after 1.2 s",
     ]
     assert lines(FINDINGS, VERDICTS[:1])[-1] == "all well, after 1.2 s"
+    assert lines(replace(FINDINGS, node="c"), [])[0].endswith("; in the gossip it is doctor-x")
+    assert "10.0.0.9:1 (TCP)," in lines(replace(FINDINGS, gossips=False), [])[0]
 
 
 def test_json_has_everything():
@@ -63,3 +69,15 @@ def test_what_a_node_says_itself():
 
 def test_a_node_that_does_not_gossip():
     assert len(told_by({**STATISTICS, "discovery": None})) == 2
+
+
+def test_whom_a_node_says_to_examine():
+    members = {
+        "a": {"node": "a", "state": "alive", "addr": None},
+        "b": {"node": "b", "state": "suspect", "addr": "b:1"},
+        "c": {"node": "c", "state": "left", "addr": "c:1"},
+        "d": {"node": "d", "state": "joining", "addr": None},
+    }
+    told = {"node": "a", "addr": "a:1", "members": members, "discovery": {}}
+    assert whom(told) == (("a:1",), {})
+    assert whom({**told, "discovery": None}) == ((), {"a": "a:1", "b": "b:1"})

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from laminar.cli.keys import _progress
 from laminar.cli.main import main
 from laminar.cluster import keyring_file
 from laminar.cluster.keyring import Keyring
@@ -35,7 +36,12 @@ def test_ids_are_shown_and_never_keys(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("text", "mode", "said"),
-    [("nonsense!", 0o600, "line 1"), ("", 0o600, "at least one"), ("", 0o644, "chmod 600")],
+    [
+        ("nonsense!", 0o600, "line 1"),
+        ("", 0o600, "no keyring: there is no key in it; `laminar keys new FILE` makes"),
+        ("# nothing\n", 0o600, "there is no key in it"),
+        ("", 0o644, "chmod 600"),
+    ],
 )
 def test_no_keyring_is_bad_usage(text, mode, said, tmp_path, capsys):
     path = tmp_path / "laminar.keys"
@@ -43,3 +49,19 @@ def test_no_keyring_is_bad_usage(text, mode, said, tmp_path, capsys):
     path.chmod(mode)
     assert main(["keys", "show", str(path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_folder_is_no_keyring(tmp_path, capsys):
+    assert main(["keys", "show", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told == f"laminar: {tmp_path} is no keyring: it is a folder; name a file in it\n"
+
+
+def test_progress_names_those_who_are_waited_for():
+    step = {"members": 3, "installed": 3, "using": 1, "removed": 0, "lacking": {}}
+    line = "of 3 members 3 have the new key, 1 use it, 0 have removed the old ones"
+    assert _progress(step) == line
+    told = _progress({**step, "lacking": {"b": "it is on the way (alive)", "c": "no\x1b room"}})
+    assert told == f"{line}; waiting for b: it is on the way (alive), c: no\\x1b room"
+    many = _progress({**step, "lacking": {f"n{number}": "late" for number in range(11)}})
+    assert many.endswith("n9: late, and others")

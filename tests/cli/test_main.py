@@ -156,6 +156,22 @@ def test_the_environment_says_whom_to_ask(monkeypatch):
     assert build_parser().parse_args(["members", "--admin", "b:1"]).admin == "b:1"
 
 
+@pytest.mark.parametrize("line", [["members"], ["kv", "scan"], ["keys", "rotate"]])
+def test_a_node_without_admin_server_cannot_be_asked(line, monkeypatch, capsys):
+    monkeypatch.setenv("LAMINAR_ADMIN", "none")
+    with pytest.raises(SystemExit) as exit_:
+        main(line)
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert "nobody can be asked at 'none', as LAMINAR_ADMIN says: give --admin HOST:PORT" in told
+    assert told.count("\n") == 1
+    assert build_parser().parse_args([*line, "--admin", "b:1"]).admin == "b:1"
+    monkeypatch.delenv("LAMINAR_ADMIN")
+    with pytest.raises(SystemExit):
+        main([*line, "--admin", "none"])
+    assert "nobody can be asked at 'none': give" in capsys.readouterr().err
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["--version"])

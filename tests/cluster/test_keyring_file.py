@@ -1,5 +1,6 @@
 """A keyring file is whole, private, and says what is wrong with it without showing a key."""
 
+import errno
 import os
 import stat
 from base64 import b64encode
@@ -88,8 +89,8 @@ def test_a_file_that_others_can_use_is_refused(path, mode):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "at least one key"),
-        ("# nothing\n", "at least one key"),
+        ("", "there is no key in it"),
+        ("# nothing\n", "there is no key in it"),
         (f"{OLD64}\nnot base64!\n", "line 2: a key is in base64"),
         (f"{OLD64[:-1]}\n", "line 1: a key is in base64"),
         (f"{OLD64} # mine\n", "line 1: a key is in base64"),
@@ -113,11 +114,25 @@ def test_what_is_no_keyring_is_told(path, text, why):
 def test_a_file_that_is_not_there_is_told(path, tmp_path):
     with pytest.raises(ConfigError, match=r"No such file.*laminar keys new"):
         keyring_file.load(path)
-    with pytest.raises(ConfigError, match="cannot read the keyring"):
+    with pytest.raises(ConfigError, match=rf"{tmp_path} is no keyring: it is a folder"):
         keyring_file.load(tmp_path)
     for write in (lambda file: keyring_file.save(file, Keyring([OLD])), keyring_file.create):
         with pytest.raises(ConfigError, match=r"cannot (save|make) the keyring .*No such file"):
             write(tmp_path / "nowhere" / "keys")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EACCES, "Permission denied; run this as the file's owner"), (errno.EIO, r"error$")],
+)
+def test_a_file_that_cannot_be_read_is_told(path, number, said, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    keyring_file.create(path)
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(ConfigError, match=f"cannot read the keyring {path}: .*{said}"):
+        keyring_file.load(path)
 
 
 def test_a_pipe_is_not_read(path):

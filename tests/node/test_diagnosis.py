@@ -8,7 +8,7 @@ from laminar.cluster.gossip.member import MemberState
 from laminar.model import NodeId
 from laminar.node.consultation import Answer
 from laminar.node.diagnosis import DATAGRAMS, HANDSHAKE, Level, diagnose
-from laminar.node.findings import Findings, MemberFindings, SeedFindings
+from laminar.node.findings import EtcdFindings, Findings, MemberFindings, SeedFindings
 from laminar.shuffle.reach import Probe, Reach
 
 A = NodeId("a")
@@ -27,8 +27,10 @@ MEMBER = MemberFindings(
     answer=ANSWER,
     clock_ahead_s=(-0.1, 0.1),
 )
+ETCD = EtcdFindings(("http://10.0.0.5:2379",), "/l", {A: "10.0.0.1:1", NodeId("b"): "b:1"})
 FINE = Findings(
     node=NodeId("doctor-x"),
+    member=NodeId("doctor-x"),
     addr="10.0.0.9:1",
     cluster="laminar",
     version="1.0",
@@ -110,6 +112,9 @@ def test_every_wrong_thing_has_advice():
         ({"members": (), "seeds": ()}, "here", "members", "no member was found"),
         ({"datagrams_refused": {("key", "10.0.0.7:1"): 3}}, "here", "datagrams", "10.0.0.7:1"),
         ({"connections_refused": {"cluster": 2}}, "here", "connections", "2 refused: cluster"),
+        (seed(expected=NodeId("b")), "node b", "id", "a listens there"),
+        ({"etcd": replace(ETCD, error="no answer")}, "etcd", "answer", "no answer"),
+        ({"etcd": replace(ETCD, published={})}, "etcd", "nodes", "published an address below '/l'"),
     ],
 )
 def test_one_thing_is_wrong(changes, about, what, said):
@@ -145,7 +150,32 @@ def test_udp_is_told_as_what_follows_from_tcp():
 
 
 def test_without_gossip_udp_does_not_matter():
-    assert wrong(gossips=False, members=(), **seed(answered_by=None)) == {}
+    changes = {"gossips": False, "members": (), **seed(answered_by=None)}
+    assert wrong(**changes) == {}
+    (note,) = verdicts(Level.NOTE, **changes)
+    assert "was not examined" in note.text
+
+
+def test_who_is_in_etcd():
+    found = {v.what: v for v in diagnose(replace(FINE, etcd=ETCD)) if v.about == "etcd"}
+    assert found["answer"].text == "http://10.0.0.5:2379"
+    assert found["nodes"].text == "a, b have published an address below '/l'"
+    assert wrong(etcd=ETCD, **seed(expected=A)) == {}
+
+
+def test_of_many_in_etcd_some_are_named():
+    many = {NodeId(f"n{number:02}"): "a:1" for number in range(12)}
+    texts = [v.text for v in diagnose(replace(FINE, etcd=replace(ETCD, published=many)))]
+    assert any("n09 and 2 more have published" in text for text in texts)
+
+
+def test_a_taken_id():
+    mine = replace(MEMBER, node=NodeId("c"), probe=None, answer=None)
+    changes = {"node": NodeId("c"), "members": (mine,), "connections_refused": {"identity": 1}}
+    found = wrong(**changes)
+    assert set(found) == {("here", "id"), ("seed a.example:1", "member")}
+    gone = replace(mine, state=MemberState.DEAD)
+    assert ("here", "id") not in wrong(**{**changes, "members": (gone,)})
 
 
 def test_the_usual_noise_is_not_told():

@@ -1,25 +1,34 @@
 """The doctor among real nodes, on every event loop; and the nodes that answer it."""
 
+import secrets
+
 import anyio
 import pytest
 
-from laminar.config import DatagramConfig, ShuffleConfig
+from laminar.cluster.etcd import EtcdKv
+from laminar.cluster.kv import SHUFFLE_ADDR_KEY
+from laminar.config import DatagramConfig, EtcdConfig, ShuffleConfig
+from laminar.errors import StreamBrokenError
 from laminar.net.udp import UdpNetwork
 from laminar.node.config import NodeConfig
-from laminar.node.consultation import ASK_KEY
+from laminar.node.consultation import ASK_KEY, decode_ask
 from laminar.node.diagnosis import Level, diagnose
-from laminar.node.doctor import Doctor, doctor_id
+from laminar.node.doctor import MEMBERS_MAX, Doctor, doctor_id
 from laminar.node.node import Node
 from laminar.shuffle.reach import Reach
+from laminar.testing.certificates import Authority
+from tests.etcd_server import EtcdServer, missing
 from tests.node.clusters import cluster, config_of
-from tests.wiring import free_addr, limited
+from tests.wiring import eventually, free_addr, limited
 
 KEY, OTHER = bytes(32), bytes(range(32))
 
 
-async def examine(*seeds, timeout_s=5.0, network=None, **settings):
-    config = config_of(doctor_id(), *seeds, **settings)
-    return await Doctor(config, timeout_s=timeout_s, datagram_network=network).examine()
+async def examine(*seeds, name=None, timeout_s=5.0, network=None, **settings):
+    member = doctor_id()
+    config = config_of(name or member, *seeds, **settings)
+    doctor = Doctor(config, member=member, timeout_s=timeout_s, datagram_network=network)
+    return await doctor.examine()
 
 
 def wrong(findings):
@@ -158,46 +167,188 @@ async def test_what_strangers_send_is_told_with_its_source():
 async def test_a_fixed_list_of_peers():
     addr = free_addr()
     async with Node(NodeConfig("a", addr, peers={"b": free_addr()})):
-        findings = await Doctor(NodeConfig(doctor_id(), peers={"a": addr}), timeout_s=1.0).examine()
+        config = NodeConfig("b", peers={"a": addr})
+        findings = await Doctor(config, member=doctor_id(), timeout_s=1.0).examine()
         assert wrong(findings) == {}
         assert not findings.gossips
 
 
 def test_an_id_for_any_host(monkeypatch):
     monkeypatch.setattr("platform.node", lambda: "пк " * 80)
-    monkeypatch.setattr("os.getpid", lambda: 7)
     assert doctor_id().startswith("doctor-------")
-    assert doctor_id().endswith("-7")
+    assert doctor_id() != doctor_id()
 
 
 def test_settings_of_datagrams_are_taken():
     config = config_of("doctor-x", datagrams=DatagramConfig(datagram_bytes_max=9000))
-    assert Doctor(config, timeout_s=1.0)._tap._sealer.payload_bytes_max > 8000
+    assert Doctor(config, member=doctor_id(), timeout_s=1.0)._tap._sealer.payload_bytes_max > 8000
+
+
+async def watch_lives(node, lives):
+    async with node.watch_members() as members:
+        async for member in members:
+            lives.add((member.node, member.incarnation))
 
 
 @limited
-async def test_the_id_of_a_node_that_runs():
-    """Nobody may take that node for one that was restarted at the doctor's address."""
+@pytest.mark.parametrize("seeds", ["ba", "b"])
+async def test_the_id_of_a_node_that_runs(seeds):
+    """Whether it is a seed or not, nobody takes it for one that was restarted elsewhere."""
     async with cluster("a", "b") as (a, b):
-        before = b.members()["a"]
-        network = Counting()
-        doctor = Doctor(
-            config_of("a", b.local_addr, a.local_addr), timeout_s=5.0, datagram_network=network
-        )
-        findings = await doctor.examine()
+        before, lives, peers = b.members()["a"], set(), []
+
+        async def watch_peers():
+            async with b.receiver.watch_peers() as events:
+                async for event in events:
+                    peers.append(event)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch_lives, b, lives)
+            tasks.start_soon(watch_peers)
+            addrs = {"a": a.local_addr, "b": b.local_addr}
+            findings = await examine(*(addrs[seed] for seed in seeds), name="a")
+            tasks.cancel_scope.cancel()
         found = wrong(findings)
-        assert set(found) == {("here", "id"), (f"seed {a.local_addr}", "TCP")}
-        assert "another node has the id 'a'" in found["here", "id"].text
+        own = {(f"seed {a.local_addr}", "TCP")} if "a" in seeds else set()
+        assert set(found) == {("here", "id")} | own
+        assert "a node that runs has the id 'a'" in found["here", "id"].text
         assert found["here", "id"].advice == "take another --id"
-        assert network.bound == 0
+        assert [member.node for member in findings.members] == ["a", "b"]
+        assert a.error is None
+        assert {(node, life) for node, life in lives if node == "a"} == {("a", before.incarnation)}
         assert b.members()["a"] == before
+        assert peers == []
 
 
-class Counting(UdpNetwork):
-    """Counts the sockets that were asked of it."""
+@limited
+async def test_the_id_of_a_node_that_does_not_run():
+    async with cluster("a", "b") as (a, b):
+        findings = await examine(a.local_addr, name="c")
+        assert (findings.node, wrong(findings)) == ("c", {})
+        assert findings.member.startswith("doctor-")
+        assert "c" not in b.members()
 
-    bound = 0
+
+@limited
+@pytest.mark.parametrize("name", ["a", "c"])
+async def test_a_certificate_names_the_id_of_the_doctor(name, tmp_path):
+    """It may even be that of a node that runs: all is examined but TCP between these two."""
+    authority = Authority(tmp_path)
+    certified = {node: ShuffleConfig(tls=authority.certify(node)) for node in "abc"}
+    async with (
+        Node(config_of("a", shuffle=certified["a"])) as a,
+        Node(config_of("b", a.local_addr, shuffle=certified["b"])) as b,
+    ):
+        await b.ready(2)
+        findings = await examine(b.local_addr, name=name, shuffle=certified[name])
+        assert set(wrong(findings)) == ({("here", "id")} if name == "a" else set())
+        reached = {member.node for member in findings.members if member.answer.reach == "greeted"}
+        assert reached == {"a", "b"} - {name}
+
+
+@limited
+async def test_the_doctor_has_one_port_for_tcp_and_udp():
+    told = set()
+
+    async def follow(node):
+        async with node.watch_members() as members, node.kv.watch(ASK_KEY) as asked:
+            async for event in asked:
+                if event.value is None:
+                    break
+                ask = decode_ask(event.value)
+            async for member in members:
+                if member.node == event.node:
+                    told.update((member.addr, ask.addr))
+                    break
+
+    async with cluster("a") as (a,), anyio.create_task_group() as tasks:
+        tasks.start_soon(follow, a)
+        findings = await examine(a.local_addr)
+    assert told == {findings.addr}
+
+
+@limited
+async def test_a_port_that_is_taken_for_udp_is_not_insisted_on():
+    network = Taken(2)
+    async with cluster("a") as (a,):
+        findings = await examine(a.local_addr, network=network)
+        assert wrong(findings) == {}
+    assert (len(network.asked), network.asked[-1]) == (3, findings.addr)
+
+
+class Taken(UdpNetwork):
+    """The first ports that are asked of it are others'."""
+
+    def __init__(self, times):
+        self.asked, self._times = [], times
 
     async def bind(self, addr):
-        self.bound += 1
+        self.asked.append(addr)
+        if len(self.asked) <= self._times:
+            raise StreamBrokenError(f"{addr} is taken")
         return await super().bind(addr)
+
+
+@limited
+async def test_doctors_that_are_gone_are_no_members():
+    async with cluster("a", "b") as (a, b):
+        for _ in range(3):
+            assert wrong(await examine(a.local_addr)) == {}
+        for node in (a, b):
+            await eventually(lambda node=node: sorted(node.members()) == ["a", "b"])
+
+
+# -- etcd -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    server = EtcdServer(tmp_path_factory.mktemp("etcd"))
+    yield server
+    server.kill()
+
+
+async def examine_etcd(config, timeout_s=10.0):
+    doctor = Doctor(NodeConfig("d", etcd=config), member=doctor_id(), timeout_s=timeout_s)
+    return await doctor.examine()
+
+
+@missing
+@limited
+async def test_nodes_that_find_each_other_in_etcd(etcd):
+    config = EtcdConfig((etcd.endpoint,), prefix=f"/{secrets.token_hex(4)}")
+    async with Node(NodeConfig("a", etcd=config)) as a, EtcdKv("b", config) as b:
+        findings = await examine_etcd(config)
+        assert (wrong(findings), findings.gossips) == ({}, False)
+        assert findings.etcd.published == {"a": a.local_addr}
+        await b.write(SHUFFLE_ADDR_KEY, a.local_addr)
+        found = wrong(await examine_etcd(config))
+        assert {at: verdict.text for at, verdict in found.items()} == {
+            ("node b", "id"): "a listens there"
+        }
+        await b.write(SHUFFLE_ADDR_KEY, "nonsense")
+        assert set(wrong(await examine_etcd(config))) == {("node b", "name")}
+        assert (await a.kv.scan("")).keys() == {"a", "b"}
+    found = wrong(await examine_etcd(config))
+    assert set(found) == {("etcd", "nodes")}
+
+
+@limited
+async def test_no_etcd_answers():
+    endpoint = f"http://{free_addr()}"
+    findings = await examine_etcd(EtcdConfig((endpoint,)), timeout_s=0.3)
+    found = wrong(findings)
+    assert set(found) == {("etcd", "answer")}
+    assert endpoint in found["etcd", "answer"].text
+
+
+@limited
+async def test_of_many_nodes_in_etcd_some_are_tried(monkeypatch):
+    addrs = {f"n{number:02}": "nonsense" for number in range(MEMBERS_MAX + 3)}
+
+    async def published(config):
+        return addrs
+
+    monkeypatch.setattr("laminar.node.doctor.published", published)
+    findings = await examine_etcd(EtcdConfig())
+    assert (len(findings.seeds), findings.others) == (MEMBERS_MAX, 3)

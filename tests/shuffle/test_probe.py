@@ -9,12 +9,21 @@ import pytest
 from laminar.config import ShuffleConfig
 from laminar.model import NodeId
 from laminar.net.tcp import TcpNetwork
-from laminar.shuffle.messages import Data
+from laminar.shuffle.messages import PROBE_INCARNATION, Data
 from laminar.shuffle.probe import Prober
 from laminar.shuffle.reach import Reach
 from laminar.shuffle.receiver import ShuffleReceiver
 from laminar.shuffle.sender import ShuffleSender
-from tests.wiring import QUICK, eventually, free_addr, limited, numbered, silent_listener
+from tests.wiring import (
+    QUICK,
+    Raw,
+    eventually,
+    free_addr,
+    limited,
+    numbered,
+    opening,
+    silent_listener,
+)
 
 KEY, OTHER = bytes(32), bytes(range(32))
 
@@ -68,6 +77,13 @@ async def test_nobody_is_there():
 
 
 @limited
+async def test_what_is_no_address():
+    probe = await prober().probe("nowhere in particular")
+    assert (probe.reach, probe.reason) == (Reach.NOWHERE, "address")
+    assert "nowhere in particular" in probe.detail
+
+
+@limited
 async def test_somebody_says_nothing():
     with silent_listener() as addr:
         probe = await prober(timeout_s=0.05).probe(addr)
@@ -91,6 +107,25 @@ async def test_somebody_else_answers(said, reason):
             tasks.start_soon(anyio.to_thread.run_sync, answer)
             probe = await prober().probe(f"127.0.0.1:{server.getsockname()[1]}")
     assert (probe.reach, probe.reason) == (Reach.CONNECTED, reason)
+
+
+@limited
+async def test_a_probe_is_no_sign_of_life_and_none_of_death():
+    async with receiver() as b, b.watch_peers() as peers:
+        await prober("a").probe(b.local_addr)
+        await eventually(lambda: not b.statistics().peers)
+        probe = {"node": "a", "channel": None, "incarnation": PROBE_INCARNATION}
+        broken = await Raw.greeted(b.local_addr, **probe)
+        await eventually(lambda: b.statistics().peers)
+        assert (b.is_alive("a"), b.heard()) == (False, {})
+        broken.stream.close()
+        await eventually(lambda: not b.statistics().peers)
+        sends = await Raw.greeted(b.local_addr, **probe)
+        await sends.send(opening("orders"))
+        await sends.cut_off()
+        assert b.statistics().drops == {"channel": 1}
+        await Raw.greeted(b.local_addr, "c", incarnation=5)
+        assert (await anext(peers)).peer == "c"
 
 
 @limited

@@ -85,7 +85,8 @@ class EtcdClient:
                 await self.pause(attempt)
         raise KvUnavailableError(
             f"etcd at {', '.join(self._config.endpoints)} did not answer {method} within "
-            f"{self._config.request_timeout_s} s" + (f"; the last attempt: {last}" if last else "")
+            f"{self._config.request_timeout_s:g} s"
+            + (f"; the last attempt: {last}" if last else "")
         ) from last
 
     @asynccontextmanager

@@ -23,6 +23,7 @@ from laminar.cluster.gossip.key_driver import KeyChange, KeyDriver
 from laminar.cluster.gossip.key_messages import KeyReport
 from laminar.cluster.gossip.kv import GossipKv
 from laminar.cluster.gossip.member import Member
+from laminar.cluster.gossip.slot import GUEST_KEY
 from laminar.cluster.gossip.statistics import GossipStatistics
 from laminar.cluster.keyring import Keyring
 from laminar.cluster.kv import KvEvent
@@ -68,6 +69,7 @@ class GossipAgent:
         keyring: Keyring | None = None,
         keys_file: str | Path | None = None,
         last_incarnation: int = 0,
+        guest: bool = False,
         config: GossipConfig | None = None,
         datagrams: DatagramConfig | None = None,
         network: DatagramNetwork | None = None,
@@ -80,6 +82,7 @@ class GossipAgent:
         replaced (:meth:`rotate_key`, here or on another node), it is kept in ``keys_file``, which
         ``laminar.cluster.keyring_file`` reads.
         ``last_incarnation`` is that of the node's last life, if the caller has kept it.
+        A ``guest`` only comes to look: others show it while it is there, and not once it is gone.
 
         Raises :class:`~laminar.errors.ConfigError` when ``node`` or an address is not valid, or
         when there is a file for keys and no ring to keep there.
@@ -97,6 +100,7 @@ class GossipAgent:
         self._keys_file = None if keys_file is None else Path(keys_file)
         self._keys: KeyDriver | None = None
         self._last_incarnation = last_incarnation
+        self._guest = guest
         self._config = config if config is not None else GossipConfig()
         self._datagrams = datagrams if datagrams is not None else DatagramConfig()
         self._network: DatagramNetwork = network if network is not None else UdpNetwork()
@@ -124,6 +128,8 @@ class GossipAgent:
         self._socket = sock = await self._network.bind(self._listen)
         try:
             self._core = core = self._make_core(self._advertise or sock.local_addr)
+            if self._guest:
+                core.announce(GUEST_KEY, "1", anyio.current_time())
             self._kv = GossipKv(core, self._hand_out)
             self._keys = self._make_keys(core)
             await self._resolve_seeds(core)
@@ -181,7 +187,7 @@ class GossipAgent:
         return self._require_core().incarnation
 
     def members(self) -> dict[NodeId, Member]:
-        """All nodes that are known, this one included."""
+        """All nodes that are known, this one included, but guests that are gone."""
         return self._require_core().members()
 
     def watch_members(self) -> AbstractAsyncContextManager[AsyncIterator[Member]]:
@@ -295,6 +301,10 @@ class GossipAgent:
     def key_reports(self) -> dict[NodeId, KeyReport]:
         """Which keys each node has, by their ids, as far as it has told; empty without keys."""
         return {} if self._keys is None else self._keys.reports
+
+    def key_change_waits_for(self) -> dict[NodeId, str]:
+        """Whom the change of keys that was begun here waits for, and why; empty without one."""
+        return {} if self._keys is None else self._keys.waits_for
 
     # -- tasks ------------------------------------------------------------------------------------
 

@@ -181,8 +181,8 @@ class GossipCore:
         return self._view.scan(prefix, now)
 
     def members(self) -> dict[NodeId, Member]:
-        """All nodes that are known, the own one included."""
-        return {node: slot.member for node, slot in self._view.slots.items()}
+        """All nodes that are known, the own one included, but guests that are gone."""
+        return self._view.members()
 
     def take_events(self) -> list[Event]:
         """What changed since the last call."""
@@ -201,7 +201,7 @@ class GossipCore:
     def statistics(self) -> GossipStatistics:
         """A snapshot."""
         exchange = self._exchange
-        states = Counter(slot.state for slot in self._view.slots.values())
+        states = Counter(member.state for member in self.members().values())
         return GossipStatistics(
             rounds=self._round,
             members={state: states[state] for state in MemberState},

@@ -82,6 +82,11 @@ class KeyDriver:
         return self._rotation.reports
 
     @property
+    def waits_for(self) -> dict[NodeId, str]:
+        """Whom the change that this node coordinates waits for, and why."""
+        return self._rotation.waits_for(self._core.members(), anyio.current_time())
+
+    @property
     def drops(self) -> int:
         """Orders and reports of others that could not be read."""
         return self._rotation.drops
@@ -163,8 +168,8 @@ class KeyDriver:
             with anyio.move_on_after(timeout_s) as scope:
                 await self._wait_taken(order)
             if scope.cancelled_caught:
-                lacking = rotation.lacking(self._core.members())
-                raise KeyRotationError(_WHAT_REMAINS[order.stage].format(identity.hex()), lacking)
+                what = _WHAT_REMAINS[order.stage].format(identity.hex())
+                raise KeyRotationError(what, self.waits_for)
         members = self._core.members()
         return KeyChange(
             identity,

@@ -240,8 +240,16 @@ class KeyRotation:
         if order is None:
             return {}
         lacking = self._lacking(order, order.stage, members)
-        if self._claim != order.claim or self._saved < order.stage:
-            lacking[self._node] = self._trouble or "it waits for others"
+        own = _why_lacking(self.report, order, order.stage)
+        if own:
+            lacking[self._node] = own if self._claim == order.claim else "it is on the way"
+        return lacking
+
+    def waits_for(self, members: Mapping[NodeId, Member], now: float) -> dict[NodeId, str]:
+        """Whom the own order waits for, and why: those who lack it, or else this node itself."""
+        lacking = self.lacking(members)
+        if not lacking and self.order is not None and now < self._settled:
+            lacking[self._node] = "it has just joined and may not know all members yet"
         return lacking
 
     def proceed(self, members: Mapping[NodeId, Member], now: float) -> bool:

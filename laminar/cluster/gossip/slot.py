@@ -20,6 +20,9 @@ ADDR_KEY: Final = "gossip:addr"
 LEFT_KEY: Final = "gossip:left"
 """There once a node has said goodbye."""
 
+GUEST_KEY: Final = "gossip:guest"
+"""There if a node only came to look: once it is gone, it was no member."""
+
 KEY_ORDER_KEY: Final = "gossip:keys:order"
 """There while a node has the others change their keys."""
 
@@ -120,6 +123,12 @@ class Slot:
     def left(self) -> bool:
         """Whether the node said goodbye."""
         entry = self.priority.entry(LEFT_KEY)
+        return entry is not None and entry.value is not None
+
+    @property
+    def guest(self) -> bool:
+        """Whether the node only came to look."""
+        entry = self.priority.entry(GUEST_KEY)
         return entry is not None and entry.value is not None
 
     @property

@@ -91,6 +91,14 @@ class View:
         news, self.hot = self.hot, {}
         return news
 
+    def members(self) -> dict[NodeId, Member]:
+        """All nodes that are known, the own one included, but guests that are gone."""
+        return {
+            node: slot.member
+            for node, slot in self.slots.items()
+            if slot is self.own or not (slot.state.gone and slot.guest)
+        }
+
     def others(self) -> Iterator[Slot]:
         """Every slot but the own one."""
         own = self.own

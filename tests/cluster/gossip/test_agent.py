@@ -73,6 +73,31 @@ async def test_leaving_is_told():
 
 
 @limited
+@pytest.mark.parametrize("end", [MemberState.LEFT, MemberState.DEAD])
+async def test_a_guest_is_shown_while_it_is_there_only(end, monkeypatch):
+    async with agents("a") as (a,), a.watch_members() as members:
+        guest = GossipAgent(
+            "g", "127.0.0.1:0", seeds=[a.local_addr], guest=True, config=QUICK, keyring=None
+        )
+        async with guest:
+            await eventually(lambda: states(a).get("g") is MemberState.ALIVE)
+            await eventually(lambda: "a" in guest.members())
+            if end is MemberState.DEAD:
+                monkeypatch.setattr(guest, "_say_goodbye", _nothing)
+        while (member := await anext(members)).state is not end:
+            pass
+        assert (member.node, "g" in guest.members()) == ("g", True)
+        assert states(a) == {"a": MemberState.ALIVE}
+        assert not any(a.statistics().members[state] for state in (MemberState.LEFT, end))
+        async with a.watch_members() as fresh:
+            assert (await anext(fresh)).node == "a"
+
+
+async def _nothing():
+    """In place of a goodbye."""
+
+
+@limited
 async def test_a_node_whose_block_is_cancelled_says_goodbye_too():
     met = anyio.Event()
     async with agents("a") as (a,), a.watch_members() as members:

@@ -492,3 +492,23 @@ def test_nonsense_counts_as_nothing():
     assert rotation.idle
     assert rotation.reports.keys() == {"a"}
     assert rotation.report.claim == NO_CLAIM
+
+
+def test_who_has_just_joined_waits_and_says_so():
+    rotation = KeyRotation("a", Keyring([OLD]), settle_s=20.0, grace_s=0.0)
+    members = {"a": Member("a", 1, ALIVE, None)}
+    rotation.on_event(members["a"], 0.0)
+    assert rotation.waits_for(members, 1.0) == {}
+    begin(rotation, NEW[0])
+    assert rotation.waits_for(members, 1.0) == {"a": "it is on the way"}
+    rotation.advance(members, 1.0)
+    rotation.saved()
+    waits = {"a": "it has just joined and may not know all members yet"}
+    assert rotation.waits_for(members, 19.9) == waits
+    assert not rotation.proceed(members, 19.9)
+    assert rotation.waits_for(members, 20.0) == {}
+    assert rotation.proceed(members, 20.0)
+
+
+def begin(rotation, key):
+    rotation.begin(key_id(key), key, Stage.REMOVE, retired=None, skip_dead=False, tag=1)
