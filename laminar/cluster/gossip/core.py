@@ -105,8 +105,8 @@ class GossipCore:
         self._round_due = now
         self._differ = 0
         self._told: set[NodeId] = set()
-        self._passed_on: set[NodeId] = set()
-        """Who was told in this round that somebody takes it for forgotten."""
+        self._graves: dict[NodeId, Grave] = {}
+        """To be passed on to those who are taken for forgotten, in the next round."""
         self._received: Counter[str] = Counter()
         self.entry_bytes_max = self._view.entry_bytes_max(node)
         """Most bytes of a key and its value together: they must fit a datagram of any node."""
@@ -272,7 +272,6 @@ class GossipCore:
         self.lateness.tick(now, self._round_due)
         self._herald.stretch = self.lateness.stretch
         self._round += 1
-        self._passed_on.clear()
         self._own.heartbeat += 1
         view.expire(now)
         view.collect(now)
@@ -294,6 +293,8 @@ class GossipCore:
                 out.append(self._exchange.syn(addr, differ, now, listened, rng))
             if isinstance(target, Slot):
                 self._suspicion.asked(target, listened)
+        out += self._exchange.pass_on(self._graves.values(), now)
+        self._graves.clear()
         return out
 
     def _next_round(self, now: float, rng: Random) -> float:
@@ -359,7 +360,8 @@ class GossipCore:
         answer = self._exchange.answer(source, message)
         for hint in message.hints:
             self._take_hint(hint, answer, listened, rng)
-        passed_on = [out for grave in message.graves for out in self._take_grave(grave, now, rng)]
+        for grave in message.graves:
+            self._take_grave(grave, now, rng)
         for digest in message.digests:
             answer.weigh(digest, self._hear(digest, sender, now, rng))
             if self.error is not None:
@@ -375,25 +377,16 @@ class GossipCore:
             self._note_known(message)
         out = answer.finish(now, listened, rng)
         self._gather_news()
-        return out + passed_on
+        return out
 
-    def _take_grave(self, grave: Grave, now: float, rng: Random) -> list[Outgoing]:
-        """Somebody has forgotten a life, and believes in none that is not later.
-
-        If it lives, it is told: two that take each other for forgotten do not speak to each other.
-        """
+    def _take_grave(self, grave: Grave, now: float, rng: Random) -> None:
+        """Somebody has forgotten a life, and believes in none that is not later."""
         if grave.node == self.node:
             mine = grave.incarnation >= self.incarnation
             if mine and self._is_believable(grave.incarnation, now):
                 self._renew(rng, grave.incarnation)
-            return []
-        slot = self._view.slots.get(grave.node)
-        if slot is None or slot.state.gone or slot.addr is None or grave.node in self._passed_on:
-            return []
-        if slot.incarnation > grave.incarnation:
-            return []
-        self._passed_on.add(grave.node)
-        return [self._exchange.pass_on(slot.addr, grave, now)]
+        elif grave.node in self._view.slots:
+            self._graves[grave.node] = grave
 
     def _hear(self, digest: Digest, sender: NodeId, now: float, rng: Random) -> Slot | Grave | None:
         """Take notice of a life; see :meth:`View.meet`."""

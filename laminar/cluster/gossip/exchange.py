@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from math import ceil, log
 from random import Random
 from typing import NamedTuple
@@ -54,7 +55,8 @@ FEW_BYTES = 256
 """Then that much is enough for all in turn."""
 
 GRAVES_MAX = 4
-"""Of so many forgotten nodes is told, at most, whoever says that they live."""
+"""Of so many forgotten nodes is told, at most, whoever says that they live, and so many of those
+in a round."""
 
 DOUBT_INTERVALS = 10
 """So long after a death it is told to those whose view differs."""
@@ -158,11 +160,21 @@ class Exchange:
                     writer.add_delta(_delta(slot, number, before[number], now))
         return self.send(addr, writer)
 
-    def pass_on(self, addr: str, grave: Grave, now: float) -> Outgoing:
-        """Tell a live node that somebody takes its life for an old one."""
-        writer = self._opening(Kind.PUSH, addr, now)
-        writer.add_grave(grave)
-        return self.send(addr, writer)
+    def pass_on(self, graves: Iterable[Grave], now: float) -> list[Outgoing]:
+        """Tell those who live that somebody takes their lives for old ones.
+
+        Two that have forgotten each other do not speak to each other.
+        """
+        out: list[Outgoing] = []
+        for grave in graves:
+            slot = self._view.slots.get(grave.node)
+            if slot is None or slot.state.gone or slot.incarnation > grave.incarnation:
+                continue
+            if slot.addr is not None and len(out) < GRAVES_MAX:
+                writer = self._opening(Kind.PUSH, slot.addr, now)
+                writer.add_grave(grave)
+                out.append(self.send(slot.addr, writer))
+        return out
 
     def _opening(self, kind: Kind, addr: str, now: float) -> MessageWriter:
         """A message that answers none; if it may be the first one, not too small to be answered."""

@@ -7,6 +7,7 @@ import pytest
 from laminar.cluster.amplification import SECRET_BYTES, AddressProof
 from laminar.cluster.gossip.codec import NUMBER_MAX, MessageWriter, decode
 from laminar.cluster.gossip.core import GossipCore
+from laminar.cluster.gossip.exchange import GRAVES_MAX
 from laminar.cluster.gossip.member import MemberState
 from laminar.cluster.gossip.messages import Beats, Digest, Grave, Item, Kind, LaneDelta
 from laminar.cluster.kv import KEY_LENGTH_MAX, KvEvent
@@ -518,20 +519,39 @@ def test_who_knows_that_a_forgotten_node_lives_tells_it_once_a_round():
     addr = delta_of("v", 0, 1, Item("gossip:addr", 1, victim.addr), lane=0)
     node.hear(victim, victim.say(Kind.DELTA, deltas=[addr]))
     grave = Grave(NodeId("v"), WALL_NS + 5)
-    for expected in (1, 0):
+
+    def passed_on(*graves):
+        """In the next round, as what comes from one address is answered there only."""
+        for grave in graves:
+            assert not node.hear(holder, holder.say(Kind.DELTA, graves=[grave]))
+        node.hear(victim, victim.say(Kind.DELTA))
+        node.now += 1.0
         told = [
-            out
-            for out in node.hear(holder, holder.say(Kind.DELTA, graves=[grave]))
+            victim.hear(out.datagram)[1]
+            for out in node.core.on_tick(node.now, node.rng)
             if out.addr == victim.addr
         ]
-        assert len(told) == expected
-        for out in told:
-            assert victim.hear(out.datagram)[1].graves == [grave]
-    node.core.on_tick(NOW + 1.0, Random(1))
+        return [grave for message in told for grave in message.graves]
+
+    assert passed_on(grave, grave) == [grave]
+    assert passed_on() == []
     # An older life than the one that is known here is nobody's concern.
-    earlier = Grave(NodeId("v"), WALL_NS - 1)
-    assert not node.hear(holder, holder.say(Kind.DELTA, graves=[earlier]))
-    assert node.hear(holder, holder.say(Kind.DELTA, graves=[grave]))
+    assert passed_on(Grave(NodeId("v"), WALL_NS - 1)) == []
+    assert passed_on(Grave(NodeId("w"), WALL_NS)) == []
+
+
+def test_only_so_many_graves_are_passed_on_in_a_round():
+    node, holder = Node(), Peer("h")
+    victims = [Peer(f"v{number}", f"10.0.1.{number}:1") for number in range(3 * GRAVES_MAX)]
+    for victim in victims:
+        addr = delta_of(victim.name, 0, 1, Item("gossip:addr", 1, victim.addr), lane=0)
+        node.hear(victim, victim.say(Kind.DELTA, deltas=[addr]))
+        grave = Grave(NodeId(victim.name), WALL_NS + 5)
+        assert not node.hear(holder, holder.say(Kind.DELTA, graves=[grave]))
+    node.now += 1.0
+    out = node.core.on_tick(node.now, node.rng)
+    graves = [victims[0].hear(told.datagram)[1].graves for told in out]
+    assert sum(map(len, graves)) == GRAVES_MAX
 
 
 def test_whoever_talks_of_a_forgotten_node_is_told_of_the_grave():
